@@ -1,0 +1,67 @@
+# `make` alone lists the targets. Each makes the virtual environment first when it is missing.
+
+VENV ?= .venv
+# Empty: scripts/pick_python.sh chooses. It counts only when the environment is made.
+PYTHON ?=
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+run := "$(VENV)/bin/python"
+# Newer than setup.py when the environment holds what setup.py asks for.
+stamp := $(VENV)/installed.stamp
+# Of pip's many lines: the big downloads, the long unpacking at the end, and the errors.
+pip_progress := awk ' \
+	/[0-9][0-9]\.[0-9] MB\)$$/ { sub(/^ +/, "  "); print } \
+	/^Installing collected/ { print "  unpacking " NF - 3 " packages" } \
+	/^ *(ERROR|error)/ { print } \
+	{ fflush() }'
+
+.PHONY: help demo test test-all format lint clean
+
+help:
+	@echo "make demo      train and evaluate the quickstart: real images, no download, a few minutes"
+	@echo "make test      run the tests that are not marked slow, and the documented examples"
+	@echo "make test-all  run every test"
+	@echo "make format    rewrite the code in the project's format"
+	@echo "make lint      check the code's format and style"
+	@echo "make clean     remove the environment, caches and build leftovers; runs/ stays"
+	@echo
+	@echo "Every target makes $(VENV) when it is missing (3 GB, a few minutes the first time)."
+	@echo "make PYTHON=python3.10 VENV=.venv310 test   chooses the interpreter and the folder."
+
+demo: $(stamp)
+	$(run) tools/train.py --gin_file=quickstart.gin --model_dir=runs/quickstart
+	$(run) tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
+
+test: $(stamp)
+	$(run) -m pytest -m "not slow"
+
+test-all: $(stamp)
+	$(run) -m pytest
+
+format: $(stamp)
+	$(run) -m ruff check --fix-only --quiet .
+	$(run) -m ruff format .
+
+lint: $(stamp)
+	$(run) -m ruff check .
+	$(run) -m ruff format --check .
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache
+	find csml_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(stamp): setup.py
+	@$(run) -m pip --version >/dev/null 2>&1 || { \
+		python=$$(scripts/pick_python.sh "$(PYTHON)") && \
+		echo "Making $(VENV) with $$("$$python" --version), $$python" && \
+		"$$python" -m venv "$(VENV)"; }
+	@echo "Installing into $(VENV): the first time a few minutes and 3 GB of disk"
+	@set -o pipefail; \
+		$(run) -m pip install --progress-bar off --disable-pip-version-check -e '.[dev]' 2>&1 \
+		| tee "$(VENV)/install.log" | $(pip_progress) || \
+		{ echo "pip failed; its whole output is in $(VENV)/install.log" >&2; exit 1; }
+	@touch "$@"
+	@echo "$(VENV) is ready"

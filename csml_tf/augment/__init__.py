@@ -1,0 +1,1 @@
+"""Stateless augmentations: functions of images and of the uniform numbers drawn for them."""

@@ -1,0 +1,52 @@
+"""How every tool starts and ends: one sentence for bad input, no traceback."""
+
+import errno
+import logging as std_logging
+import sys
+
+from absl import app, logging
+
+from csml_tf.errors import InputError
+
+_EXIT_FAILED = 1
+_EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
+
+
+def run(main):
+    """Runs a tool's `main(argv)` through absl and leaves with its exit code.
+
+    0 when all went well, 1 for a full disk and the like, 2 for bad input, 130 for
+    Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    """
+
+    def guarded(argv):
+        _show_our_log_only()
+        if len(argv) > 1:
+            return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
+        try:
+            return main(argv)
+        except InputError as error:
+            return _fail(_EXIT_BAD_INPUT, str(error))
+        except KeyboardInterrupt:
+            return _fail(_EXIT_INTERRUPTED, "Interrupted: repeat the command to go on.")
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+                raise
+            return _fail(_EXIT_FAILED, f"{error}: free some space or choose another folder.")
+
+    app.run(guarded)
+
+
+def _show_our_log_only():
+    """absl's messages, which are ours, as plain lines; of other libraries errors only."""
+    logging.use_python_logging(quiet=True)
+    logging.get_absl_handler().setFormatter(None)
+    std_logging.getLogger().setLevel(std_logging.CRITICAL)
+    std_logging.getLogger("tensorflow").setLevel(std_logging.ERROR)
+    std_logging.getLogger("absl").setLevel(std_logging.INFO)
+
+
+def _fail(code, sentence):
+    print(f"{sys.argv[0]}: {sentence}", file=sys.stderr)
+    return code

@@ -1,0 +1,1 @@
+"""Image sources: `len(source)` images, any of them by index."""

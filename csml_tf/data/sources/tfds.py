@@ -1,0 +1,219 @@
+"""TensorFlow Datasets, held in memory so that images can be read by index."""
+
+import contextlib
+import difflib
+import os
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+import tqdm
+from absl import logging
+
+from csml_tf.augment import geometric
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+
+MAX_DECODED_BYTES = 2**30
+_LOAD_BATCH = 1024
+_MEMORY_SHARE = 0.9
+
+
+def load_tfds(name, split, data_dir=None, download=False):
+    """Loads one split of a TensorFlow Datasets data set into memory.
+
+    Images of one size that take at most 1 GiB are decoded once; others are kept
+    encoded, as they are on disk. Nothing touches the network unless `download`.
+
+    Args:
+        name: str, as TFDS writes it: "cifar10", "cifar10:3.0.2", "imagenet2012_subset/1pct".
+        split: str, as TFDS writes it: "train", "train[:10%]", "train+unlabelled".
+        data_dir: str, where prepared data sets live; None for TFDS's own place.
+        download: bool, whether to download and prepare the data set if it is missing.
+
+    Returns:
+        A `MemorySource` or an `EncodedSource`.
+
+    Raises:
+        InputError: if the data set is unknown, missing, without images, too big for
+            the memory, or has no such split.
+    """
+    builder = make_builder(name, data_dir, download)
+    try:
+        info = builder.info.splits[split]
+    except (KeyError, ValueError) as error:
+        splits = ", ".join(sorted(builder.info.splits))
+        raise InputError(f"{name} has no split {split!r}: it has {splits}.") from error
+    _check_memory(name, split, info.num_bytes)
+    image_key, label_key = _find_keys(builder)
+    with _quiet():
+        encoded, labels = _read_records(builder, split, image_key, label_key, info.num_examples)
+    source_name = f"{name}:{split}"
+    class_names = builder.info.features[label_key].names if label_key else None
+    shape = builder.info.features[image_key].shape
+    if None not in shape[:2] and len(labels) * shape[0] * shape[1] * 3 <= MAX_DECODED_BYTES:
+        images = _decode(encoded, shape[0], shape[1])
+        return memory.MemorySource(images, labels if label_key else None, class_names, source_name)
+    return memory.EncodedSource(encoded, labels if label_key else None, class_names, source_name)
+
+
+def make_builder(name, data_dir=None, download=False):
+    """The TFDS builder of a prepared data set.
+
+    Args:
+        name: str, as TFDS writes it.
+        data_dir: str, where prepared data sets live; None for TFDS's own place.
+        download: bool, whether to download and prepare the data set if it is missing.
+
+    Returns:
+        A `tfds.core.DatasetBuilder` whose files are on disk.
+
+    Raises:
+        InputError: if the data set is unknown or missing.
+    """
+    data_dir = data_dir and os.path.expanduser(data_dir)
+    try:
+        with _quiet():
+            builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
+    except tfds.core.DatasetNotFoundError as error:
+        near = difflib.get_close_matches(name.split("/")[0].split(":")[0], _list_names(), n=3)
+        hint = f", nearest are {', '.join(near)}" if near else ""
+        raise InputError(
+            f"TensorFlow Datasets has no {name!r}{hint}; a data set is one of its names, "
+            f"`folder:DIR` or `digits`."
+        ) from error
+    except (AssertionError, ValueError) as error:  # A version or a config that is not there.
+        raise InputError(f"{name!r} is not a TFDS data set: {_first_line(error)}") from error
+    with _quiet():
+        is_prepared = builder.is_prepared()
+    if not is_prepared:
+        if not download:
+            raise InputError(
+                f"{name} is not prepared in {builder.data_path}: give --data_dir if it lies "
+                f"elsewhere, or --download to fetch it; nothing is downloaded without it."
+            )
+        try:
+            builder.download_and_prepare()
+        except (AssertionError, OSError, tfds.download.DownloadError) as error:
+            raise InputError(f"{name} cannot be downloaded: {_first_line(error)}") from error
+    return builder
+
+
+def is_labelled(builder, split, num_examples=64):
+    """Whether a split's first images have labels; hidden test labels are -1.
+
+    Args:
+        builder: a `tfds.core.DatasetBuilder` whose files are on disk.
+        split: str, a plain split name.
+        num_examples: int, how many examples to look at.
+
+    Returns:
+        bool.
+    """
+    image_key, label_key = _find_keys(builder)
+    if label_key is None:
+        return False
+    num_examples = min(num_examples, builder.info.splits[split].num_examples)
+    head = f"{split}[:{num_examples}]"
+    with _quiet():
+        _, labels = _read_records(builder, head, image_key, label_key, num_examples)
+    return bool((labels >= 0).any())
+
+
+def _find_keys(builder):
+    """Names of the image and the label among the features; the label's may be None."""
+    features = builder.info.features
+    if not hasattr(features, "items"):
+        features = {}
+    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
+    labels = [
+        key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)
+    ]
+    if not images:
+        raise InputError(f"{builder.name} holds no images: choose an image data set.")
+    # Where there are several, TFDS itself names the pair of a supervised task first.
+    supervised = [key for key in builder.info.supervised_keys or () if isinstance(key, str)]
+    images.sort(key=lambda key: key not in supervised)
+    labels.sort(key=lambda key: key not in supervised)
+    return images[0], labels[0] if labels else None
+
+
+def _read_records(builder, split, image_key, label_key, num_examples):
+    """All encoded images and labels of a split, in the order of the files."""
+    keys = {image_key, label_key} - {None}
+    decoders = tfds.decode.PartialDecoding(
+        {key: True for key in keys}, decoders={image_key: tfds.decode.SkipDecoding()}
+    )
+    config = tfds.ReadConfig(try_autocache=False)
+    dataset = builder.as_dataset(split, decoders=decoders, read_config=config)
+    # A variable is filled in place: the files are never in memory twice.
+    with tf.device("/CPU:0"):
+        encoded = tf.Variable(tf.fill([num_examples], b""), trainable=False)
+    labels = np.full([num_examples], -1, np.int64)
+    start = 0
+    with _progress(f"Loading {builder.name}:{split}", num_examples) as bar:
+        for batch in dataset.batch(_LOAD_BATCH).prefetch(2):
+            stop = start + len(batch[image_key])
+            encoded.scatter_nd_update(tf.range(start, stop)[:, tf.newaxis], batch[image_key])
+            if label_key:
+                labels[start:stop] = batch[label_key]
+            bar.update(stop - start)
+            start = stop
+    return encoded.read_value(), labels
+
+
+def _decode(encoded, height, width):
+    def decode(index):
+        image = geometric.decode_image(tf.gather(encoded, index))
+        return tf.ensure_shape(image, [height, width, 3])
+
+    images = np.empty([len(encoded), height, width, 3], np.uint8)
+    dataset = tf.data.Dataset.range(len(encoded)).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    start = 0
+    with _progress("Decoding images", len(images)) as bar:
+        for batch in dataset.batch(_LOAD_BATCH).prefetch(2).as_numpy_iterator():
+            images[start : start + len(batch)] = batch
+            start += len(batch)
+            bar.update(len(batch))
+    return images
+
+
+def _progress(what, total):
+    return tqdm.tqdm(desc=what, total=total, unit="image", delay=3, leave=False)
+
+
+def _check_memory(name, split, num_bytes):
+    available = _available_bytes()
+    if available is not None and num_bytes > _MEMORY_SHARE * available:
+        raise InputError(
+            f"{name}:{split} needs {num_bytes / 1e9:.0f} GB of memory and {available / 1e9:.0f} GB "
+            f"are free: write its images to a folder and use `folder:DIR`, which reads from disk."
+        )
+
+
+def _available_bytes():
+    """Memory that can be had without swapping, in bytes; None where nobody says."""
+    with contextlib.suppress(OSError), open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
+def _list_names():
+    return tfds.list_builders(with_community_datasets=False)
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keeps TFDS from logging every step, and warnings about its own old code."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(min(verbosity, logging.ERROR))
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

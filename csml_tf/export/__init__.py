@@ -1,0 +1,1 @@
+"""Exports of a trained encoder, which open without this package."""

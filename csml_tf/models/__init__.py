@@ -1,0 +1,1 @@
+"""Networks, the key queue and the CsMl model."""

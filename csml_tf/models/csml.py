@@ -1,0 +1,291 @@
+"""CsMl: contrastive learning with cross-image positives at several depths."""
+
+import time
+
+import tensorflow as tf
+
+from csml_tf import losses
+from csml_tf.augment import cutmix
+from csml_tf.models import encoder, key_queue, momentum_encoder
+
+# The views of one anchor, as the input pipeline names them.
+ANCHOR_VIEWS = ("query", "key")
+NEIGHBOR_VIEWS = ("neighbor_query", "neighbor_key")
+
+# What may serve as a query: a view of the anchor, of its neighbour, their CutMix.
+QUERY_KINDS = ("image", "neighbor", "mixed")
+
+# Folded into the seed of a step, so that no two draws of a step share one.
+_BOX_STREAM = 0
+_SHUFFLE_STREAM = 1
+
+
+class CsMl(tf.keras.Model):
+    """Trains a query encoder against the keys of a momentum encoder and a queue.
+
+    For an anchor x and one of its nearest neighbours x+, every level of the
+    encoder gets
+
+        loss_level = mean over kinds of
+            image:    L(q;  {(k,  own), (k+, other)})
+            neighbor: L(q+; {(k+, own), (k,  other)})
+            mixed:    L(m;  {(k,  a),   (k+, 1 - a)})
+        loss = sum over levels of level_weights[level] * loss_level
+
+    where L is `losses.multi_positive_info_nce`, m the CutMix of q and q+, a the
+    area fraction of q in m, and (own, other) is `positive_weights`, but (1, 0)
+    while `epoch` is below `neighbor_warmup_epochs` (arXiv:2012.02733).
+
+    MoCo v1 and v2 are this class with `query_kinds=("image",)` and
+    `positive_weights=(1.0, 0.0)`; they need the anchor's two views only.
+
+    Args:
+        make_encoder: function of no arguments that returns a `MultiLevelEncoder`;
+            called twice, for queries and for keys.
+        num_negatives: keys in the queue of each level.
+        ema_decay: of the key encoder per step, in [0, 1].
+        temperature: of the loss, above 0.
+        level_weights: {level: weight of its loss}; None weighs every level by 1.
+        query_kinds: those of `QUERY_KINDS` that are trained.
+        positive_weights: (own, other), each at least 0.
+        neighbor_warmup_epochs: epochs without neighbours as positives, because they
+            are not meaningful yet. 11 in the authors' code, for 200 epochs.
+        cutmix_alpha: the area fraction is drawn from Beta(alpha, alpha).
+        cutmix_box_per_image: False cuts one box for the whole batch, as the authors
+            do; True draws one for each image (our option).
+        seed: int; with the step it decides every draw inside the step.
+        **kwargs: as for `tf.keras.Model`.
+
+    Raises:
+        ValueError: if an argument is outside the above.
+    """
+
+    def __init__(
+        self,
+        make_encoder=encoder.MultiLevelEncoder,
+        num_negatives=65536,
+        ema_decay=0.999,
+        temperature=0.2,
+        level_weights=None,
+        query_kinds=QUERY_KINDS,
+        positive_weights=(0.5, 0.5),
+        neighbor_warmup_epochs=11,
+        cutmix_alpha=2.0,
+        cutmix_box_per_image=False,
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.query_encoder = make_encoder()
+        self.key_encoder = momentum_encoder.MomentumEncoder(make_encoder, self.query_encoder)
+        self.level_weights = _check_level_weights(level_weights, self.query_encoder.levels)
+        _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha)
+        self.queues = {
+            level: key_queue.KeyQueue(num_negatives, dim, seed, name=f"{level}_queue")
+            for level, dim in self.query_encoder.head_dims.items()
+        }
+        self.num_negatives = num_negatives
+        self.ema_decay = ema_decay
+        self.temperature = temperature
+        self.query_kinds = tuple(query_kinds)
+        self.positive_weights = tuple(positive_weights)
+        self.neighbor_warmup_epochs = neighbor_warmup_epochs
+        self.cutmix_alpha = cutmix_alpha
+        self.cutmix_box_per_image = cutmix_box_per_image
+        self.seed = seed
+        # Set by whoever runs the epochs; counts from 0.
+        self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
+        # Time that `fit` has spent waiting for its next batch, seconds.
+        self.input_wait_s = 0.0
+        self._trackers = {"loss": tf.keras.metrics.Mean("loss")}
+        for level in self.query_encoder.levels:
+            for kind in self.query_kinds:
+                name = f"loss_{level}_{kind}"
+                self._trackers[name] = tf.keras.metrics.Mean(name)
+        self.built = True
+
+    @property
+    def uses_neighbors(self):
+        """Whether a step needs the two views of a neighbour."""
+        return self.query_kinds != ("image",) or self.positive_weights[1] > 0
+
+    @property
+    def view_names(self):
+        """Names of the views that `train_step` takes."""
+        return ANCHOR_VIEWS + (NEIGHBOR_VIEWS if self.uses_neighbors else ())
+
+    @property
+    def trainable_weights(self):
+        """Those of the query encoder: the key encoder is never trained by gradient."""
+        return self.query_encoder.trainable_weights
+
+    @property
+    def metrics(self):
+        """Running means over an epoch: the loss and its parts, by level and query kind."""
+        return list(self._trackers.values())
+
+    def call(self, images, training=None):
+        """[batch, height, width, 3] -> {level: [batch, dim]} by the query encoder."""
+        return self.query_encoder(images, training=training)
+
+    def make_train_function(self, force=False):
+        """As Keras' own, but the wait for the input is told apart, in `input_wait_s`."""
+        if self.train_function is not None and not force:
+            return self.train_function
+        strategy = self.distribute_strategy
+
+        @tf.function
+        def distributed_step(views):
+            logs = strategy.run(self.train_step, args=(views,))
+            return {name: strategy.experimental_local_results(log)[0] for name, log in logs.items()}
+
+        def train_function(iterator):
+            started = time.perf_counter()
+            views = next(iterator)
+            self.input_wait_s += time.perf_counter() - started
+            return distributed_step(views)
+
+        self.train_function = train_function
+        return train_function
+
+    def train_step(self, views):
+        """One step, in the order of the paper's code.
+
+        Args:
+            views: {name in `view_names`: [batch, height, width, 3] normalised images}.
+
+        Returns:
+            {metric name: its mean over the epoch so far}.
+        """
+        seed = tf.random.experimental.stateless_fold_in(
+            [self.seed, self.seed], self.optimizer.iterations
+        )
+        self.key_encoder.update(self.ema_decay)
+        keys = self._encode_keys(views, tf.random.experimental.stateless_fold_in(seed, _SHUFFLE_STREAM))
+        queries = self._make_queries(views, tf.random.experimental.stateless_fold_in(seed, _BOX_STREAM))
+
+        variables = self.query_encoder.trainable_variables
+        gradients = None
+        total_loss = 0.0
+        for kind, (images, weights) in queries.items():
+            level_losses, kind_gradients = self._level_losses_and_gradients(images, keys, weights)
+            for level, level_loss in level_losses.items():
+                self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
+                total_loss += self.level_weights[level] * level_loss / len(self.query_kinds)
+            if gradients is None:
+                gradients = kind_gradients
+            else:
+                gradients = [a + b for a, b in zip(gradients, kind_gradients)]
+        self._trackers["loss"].update_state(total_loss)
+        self.optimizer.apply_gradients(zip(gradients, variables))
+
+        for level, queue in self.queues.items():
+            # The anchor's keys only, of all replicas; never the neighbours'.
+            queue.enqueue(_all_gather(keys[level][:, 0]))
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    def _encode_keys(self, views, seed):
+        """-> {level: [batch, num_positives, dim]}: the keys k and, where in use, k+."""
+        key_views = [name for name in self.view_names if name.endswith("key")]
+        batches = []
+        for stream, name in enumerate(key_views):
+            images = views[name]
+            # Batch norm sees the keys in another order than the queries: with groups
+            # (or replicas) its statistics cannot tell which key is whose.
+            order = tf.random.experimental.stateless_shuffle(
+                tf.range(tf.shape(images)[0]),
+                tf.random.experimental.stateless_fold_in(seed, stream),
+            )
+            shuffled = self._embed_keys(tf.gather(images, order))
+            back = tf.argsort(order)
+            batches.append({level: tf.gather(value, back) for level, value in shuffled.items()})
+        return {
+            level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
+        }
+
+    @tf.function
+    def _embed_keys(self, images):
+        """Traced once for both kinds of key."""
+        return self.key_encoder(images, training=True)
+
+    def _make_queries(self, views, seed):
+        """-> {query kind: (images, weights of the positives [batch, num_positives])}."""
+        batch, height, width, _ = views["query"].shape
+        if not self.uses_neighbors:
+            return {"image": (views["query"], tf.ones([batch, 1]))}
+        in_warmup = self.epoch < self.neighbor_warmup_epochs
+        own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))
+        queries = {
+            "image": (views["query"], tf.stack([[own, other]])),
+            "neighbor": (views["neighbor_query"], tf.stack([[other, own]])),
+        }
+        if "mixed" in self.query_kinds:
+            images, partners = views["query"], views["neighbor_query"]
+            num_boxes = batch if self.cutmix_box_per_image else 1
+            boxes = cutmix.random_boxes(seed, num_boxes, height, width, self.cutmix_alpha)
+            kept = cutmix.area_fractions(boxes, height, width)
+            mixed = cutmix.cutmix(images, partners, boxes)
+            queries["mixed"] = (mixed, tf.stack([kept, 1.0 - kept], axis=1))
+        return {
+            kind: (queries[kind][0], tf.broadcast_to(queries[kind][1], [batch, 2]))
+            for kind in self.query_kinds
+        }
+
+    @tf.function
+    def _level_losses_and_gradients(self, images, keys, weights):
+        """One query kind: {level: its loss}, and the gradients of its share of the total.
+
+        A function of its own, so that it is traced once for all kinds; and because
+        batch norm makes it stateful, the calls run one after the other: a step holds
+        the activations of one backward pass, not of three.
+        """
+        with tf.GradientTape() as tape:
+            embeddings = self.query_encoder(images, training=True)
+            level_losses = {
+                level: tf.reduce_mean(
+                    losses.multi_positive_info_nce(
+                        embeddings[level], keys[level], queue.keys, weights, self.temperature
+                    )
+                )
+                for level, queue in self.queues.items()
+            }
+            loss = tf.add_n(
+                [self.level_weights[level] * value for level, value in level_losses.items()]
+            )
+            # The optimizer adds up the gradients of all replicas.
+            replicas = tf.distribute.get_strategy().num_replicas_in_sync
+            share = loss / (len(self.query_kinds) * replicas)
+        return level_losses, tape.gradient(share, self.query_encoder.trainable_variables)
+
+
+def _all_gather(keys):
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return keys
+    return tf.distribute.get_replica_context().all_gather(keys, axis=0)
+
+
+def _check_level_weights(level_weights, levels):
+    if level_weights is None:
+        return {level: 1.0 for level in levels}
+    if set(level_weights) != set(levels):
+        raise ValueError(
+            f"level_weights must name the encoder's levels {list(levels)}, "
+            f"got {sorted(level_weights)}."
+        )
+    return dict(level_weights)
+
+
+def _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha):
+    unknown = sorted(set(query_kinds) - set(QUERY_KINDS))
+    if unknown or not query_kinds:
+        raise ValueError(f"query_kinds must be out of {QUERY_KINDS}, got {tuple(query_kinds)}.")
+    if len(positive_weights) != 2 or min(positive_weights) < 0:
+        raise ValueError(
+            f"positive_weights must be (own, other), each at least 0, got {positive_weights}."
+        )
+    if not 0 <= ema_decay <= 1:
+        raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
+    if temperature <= 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}.")
+    if cutmix_alpha <= 0:
+        raise ValueError(f"cutmix_alpha must be above 0, got {cutmix_alpha}.")

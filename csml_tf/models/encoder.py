@@ -1,0 +1,80 @@
+"""An encoder with one embedding per chosen stage of its backbone."""
+
+import tensorflow as tf
+
+from csml_tf.models import heads, resnet
+
+
+class MultiLevelEncoder(tf.keras.Model):
+    """A backbone, global average pooling, and a projection head on each chosen stage.
+
+    CsMl imposes its loss at several depths of the network; each depth is a level,
+    named by its stage, with its own head (arXiv:2012.02733). One level, "stage4",
+    is the encoder of MoCo.
+
+    Args:
+        make_backbone: function of no arguments that returns a model from images to
+            {stage: [batch, h, w, channels]}, such as `resnet.make_resnet`.
+        head_dims: {stage: length of that level's embedding}.
+        hidden_layers: as for `heads.ProjectionHead`, for every head.
+        **kwargs: as for `tf.keras.Model`.
+
+    Raises:
+        ValueError: if `head_dims` is empty or names a stage that the backbone lacks.
+    """
+
+    def __init__(
+        self, make_backbone=resnet.make_resnet, head_dims=None, hidden_layers=1, **kwargs
+    ):
+        super().__init__(**kwargs)
+        head_dims = {"stage4": 128} if head_dims is None else dict(head_dims)
+        self.backbone = make_backbone()
+        unknown = sorted(set(head_dims) - set(self.backbone.output))
+        if unknown or not head_dims:
+            raise ValueError(
+                f"head_dims must name stages out of {sorted(self.backbone.output)}, "
+                f"got {sorted(head_dims)}."
+            )
+        self.heads = {
+            stage: heads.ProjectionHead(dim, hidden_layers, name=f"{stage}_head")
+            for stage, dim in sorted(head_dims.items())
+        }
+        self.head_dims = {stage: head.output_dim for stage, head in self.heads.items()}
+        for stage, head in self.heads.items():
+            head.build(tf.TensorShape([None, self.backbone.output[stage].shape[-1]]))
+        self.built = True
+
+    @property
+    def levels(self):
+        """Names of the stages that have a head, from the shallowest to the deepest."""
+        return tuple(self.heads)
+
+    @property
+    def feature_dim(self):
+        """Length of the pooled features of the last stage."""
+        return self.backbone.output[resnet.STAGES[-1]].shape[-1]
+
+    @property
+    def bn_groups(self):
+        """Parts of a batch that batch norm treats apart in training."""
+        return max(getattr(layer, "num_groups", 1) for layer in self.backbone.layers)
+
+    def call(self, images, training=None):
+        """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
+        maps = self.backbone(images, training=training)
+        return {level: head(pool(maps[level])) for level, head in self.heads.items()}
+
+    @tf.function(reduce_retracing=True)
+    def embedding(self, images):
+        """[batch, height, width, 3] -> [batch, dim] of the deepest level, inference mode."""
+        return self(images, training=False)[self.levels[-1]]
+
+    @tf.function(reduce_retracing=True)
+    def pooled_features(self, images):
+        """[batch, height, width, 3] -> [batch, feature_dim] of the last stage, inference mode."""
+        return pool(self.backbone(images, training=False)[resnet.STAGES[-1]])
+
+
+def pool(maps):
+    """Global average pooling: [batch, height, width, channels] -> [batch, channels]."""
+    return tf.reduce_mean(maps, axis=[1, 2])

@@ -1,0 +1,126 @@
+"""ResNet-18 to ResNet-152, as PyTorch computes them, with the maps of every stage as outputs.
+
+The v1.5 form (in a bottleneck the 3x3 convolution has the stride), padding that
+is symmetric even where the stride is 2, and batch norm with PyTorch's constants,
+so that weights can cross between the frameworks without a change of output.
+"""
+
+import tensorflow as tf
+
+from csml_tf.models.split_batch_norm import SplitBatchNormalization
+
+STAGES = ("stage1", "stage2", "stage3", "stage4")
+STEMS = ("imagenet", "cifar")
+
+# Blocks per stage, and whether a block is a bottleneck: arXiv:1512.03385, table 1.
+_PLANS = {
+    18: ((2, 2, 2, 2), False),
+    34: ((3, 4, 6, 3), False),
+    50: ((3, 4, 6, 3), True),
+    101: ((3, 4, 23, 3), True),
+    152: ((3, 8, 36, 3), True),
+}
+_BOTTLENECK_EXPANSION = 4
+
+
+def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
+    """A ResNet without a classifier, as a functional Keras model.
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        width: channels of the stem, 64 in the paper; every stage scales with it.
+        stem: "imagenet" (7x7 convolution of stride 2, then max pooling of stride 2:
+            the stages have strides 4, 8, 16, 32) or "cifar" (one 3x3 convolution:
+            strides 1, 2, 4, 8).
+        bn_groups: in training, batch norm normalises this many equal parts of the
+            batch each by its own statistics (MoCo's split BN); 1 is ordinary BN.
+
+    Returns:
+        A `tf.keras.Model`: [batch, height, width, 3] float, normalised images of
+        any size from 32 px up, -> {"stage1": .., "stage4": [batch, h, w, channels]}.
+
+    Raises:
+        ValueError: if an argument is outside the above.
+    """
+    if depth not in _PLANS:
+        raise ValueError(f"depth must be one of {sorted(_PLANS)}, got {depth}.")
+    if stem not in STEMS:
+        raise ValueError(f"stem must be one of {STEMS}, got {stem!r}.")
+    if width < 1:
+        raise ValueError(f"width must be at least 1, got {width}.")
+    blocks_per_stage, bottleneck = _PLANS[depth]
+    block = _bottleneck_block if bottleneck else _basic_block
+
+    images = tf.keras.Input([None, None, 3], name="images")
+    if stem == "imagenet":
+        x = _conv_bn_relu(images, width, 7, 2, bn_groups, "stem")
+        # Zeros serve as well as PyTorch's minus infinity: after a ReLU nothing is below.
+        x = tf.keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
+        x = tf.keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    else:
+        x = _conv_bn_relu(images, width, 3, 1, bn_groups, "stem")
+
+    stages = {}
+    for stage_index, (stage, num_blocks) in enumerate(zip(STAGES, blocks_per_stage)):
+        for block_index in range(num_blocks):
+            stride = 2 if stage_index > 0 and block_index == 0 else 1
+            name = f"{stage}_block{block_index + 1}"
+            x = block(x, width * 2**stage_index, stride, bn_groups, name)
+        stages[stage] = x
+    return tf.keras.Model(images, stages, name=f"resnet{depth}")
+
+
+def _basic_block(x, width, stride, bn_groups, name):
+    shortcut = _shortcut(x, width, stride, bn_groups, name)
+    y = _conv_bn_relu(x, width, 3, stride, bn_groups, f"{name}_conv1")
+    y = _conv_bn(y, width, 3, 1, bn_groups, f"{name}_conv2")
+    return _add_relu(y, shortcut, name)
+
+
+def _bottleneck_block(x, width, stride, bn_groups, name):
+    channels = width * _BOTTLENECK_EXPANSION
+    shortcut = _shortcut(x, channels, stride, bn_groups, name)
+    y = _conv_bn_relu(x, width, 1, 1, bn_groups, f"{name}_conv1")
+    y = _conv_bn_relu(y, width, 3, stride, bn_groups, f"{name}_conv2")
+    y = _conv_bn(y, channels, 1, 1, bn_groups, f"{name}_conv3")
+    return _add_relu(y, shortcut, name)
+
+
+def _shortcut(x, channels, stride, bn_groups, name):
+    if stride == 1 and x.shape[-1] == channels:
+        return x
+    return _conv_bn(x, channels, 1, stride, bn_groups, f"{name}_shortcut")
+
+
+def _add_relu(y, shortcut, name):
+    y = tf.keras.layers.Add(name=f"{name}_add")([y, shortcut])
+    return tf.keras.layers.ReLU(name=f"{name}_relu")(y)
+
+
+def _conv_bn_relu(x, channels, kernel_size, stride, bn_groups, name):
+    x = _conv_bn(x, channels, kernel_size, stride, bn_groups, name)
+    return tf.keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _conv_bn(x, channels, kernel_size, stride, bn_groups, name):
+    padding = "same"
+    if stride > 1 and kernel_size > 1:
+        # "same" would pad the right and lower side only, by an amount that depends on the size.
+        x = tf.keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    x = tf.keras.layers.Conv2D(
+        channels,
+        kernel_size,
+        stride,
+        padding,
+        use_bias=False,
+        # PyTorch's kaiming_normal_(mode="fan_out", nonlinearity="relu").
+        kernel_initializer=tf.keras.initializers.VarianceScaling(
+            2.0, mode="fan_out", distribution="untruncated_normal"
+        ),
+        name=name,
+    )(x)
+    constants = {"momentum": 0.9, "epsilon": 1e-5, "name": f"{name}_bn"}
+    if bn_groups > 1:
+        return SplitBatchNormalization(bn_groups, **constants)(x)
+    return tf.keras.layers.BatchNormalization(**constants)(x)

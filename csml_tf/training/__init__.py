@@ -1,0 +1,1 @@
+"""Everything a training run does, in the order of `pretrain.run`."""

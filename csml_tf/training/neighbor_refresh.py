@@ -1,0 +1,62 @@
+"""When the neighbours are mined, and what is logged about them."""
+
+import time
+
+from absl import logging
+
+from csml_tf import mining
+from csml_tf.data import neighbor_table
+from csml_tf.errors import InputError
+
+
+class NeighborRefresh:
+    """Mines the neighbour table anew every few epochs, from epoch 0 on.
+
+    Args:
+        source: of the training images.
+        center_view: `augment.view.CenterView` for mining.
+        num_neighbors: per image; 5 in CsMl.
+        every_epochs: between two minings; 5 in CsMl.
+
+    Raises:
+        InputError: if the source has no `num_neighbors` other images.
+    """
+
+    def __init__(self, source, center_view, num_neighbors=5, every_epochs=5):
+        if num_neighbors >= len(source):
+            raise InputError(
+                f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "
+                f"each: add images, or bind NeighborRefresh.num_neighbors = {len(source) - 1} "
+                "or less."
+            )
+        self._source = source
+        self._center_view = center_view
+        self._num_neighbors = num_neighbors
+        self._every_epochs = every_epochs
+        self.table = neighbor_table.NeighborTable(len(source), num_neighbors)
+
+    def is_due(self, epoch):
+        """Whether the table has to be mined before this epoch."""
+        return epoch % self._every_epochs == 0 and int(self.table.mined_at_epoch) != epoch
+
+    def refresh(self, encoder, epoch):
+        """Mines with the key encoder and returns what is worth logging.
+
+        Returns:
+            {"neighbor_churn": share of new neighbours, absent the first time,
+            "neighbor_purity": share with the anchor's label, absent without labels,
+            "mining_seconds": float}.
+        """
+        started = time.perf_counter()
+        previous = self.table.neighbor_indices.numpy()
+        current = mining.mine_neighbors(
+            encoder, self._source, self._center_view, self._num_neighbors
+        )
+        logs = {"mining_seconds": time.perf_counter() - started}
+        if int(self.table.mined_at_epoch) >= 0:
+            logs["neighbor_churn"] = neighbor_table.churn(previous, current)
+        if self._source.labels is not None:
+            logs["neighbor_purity"] = neighbor_table.purity(current, self._source.labels)
+        self.table.assign(current, epoch)
+        logging.info("Neighbors mined before epoch %d: %s", epoch + 1, logs)
+        return logs

@@ -1,0 +1,100 @@
+"""The optimizer and the learning rate schedules of MoCo's recipes."""
+
+import math
+
+import tensorflow as tf
+
+
+class TorchSGD(tf.keras.optimizers.Optimizer):
+    """SGD with momentum and weight decay as `torch.optim.SGD` computes them.
+
+        buffer   = sgd_momentum * buffer + gradient + weight_decay * parameter
+        parameter = parameter - learning_rate * buffer
+
+    Keras' own SGD differs twice: its `weight_decay` is decoupled from the gradient,
+    and its buffer holds past learning rates, which matters when the rate changes.
+    Here every variable decays, batch norm and biases included, as in MoCo.
+
+    Args:
+        learning_rate: float at least 0; may be assigned between steps.
+        sgd_momentum: in [0, 1).
+        l2_weight_decay: factor of the L2 term added to each gradient, at least 0.
+        name: of the optimizer.
+        **kwargs: as for `tf.keras.optimizers.Optimizer`.
+    """
+
+    def __init__(
+        self, learning_rate=0.03, sgd_momentum=0.9, l2_weight_decay=1e-4, name="TorchSGD", **kwargs
+    ):
+        super().__init__(name=name, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.sgd_momentum = sgd_momentum
+        self.l2_weight_decay = l2_weight_decay
+
+    def build(self, var_list):
+        """Makes one momentum buffer for each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._buffers = [
+            self.add_variable_from_reference(variable, "momentum_buffer") for variable in var_list
+        ]
+        self._built = True
+
+    def update_step(self, gradient, variable):
+        """Applies the two lines of the class docstring to one variable."""
+        buffer = self._buffers[self._index_dict[self._var_key(variable)]]
+        decayed = tf.convert_to_tensor(gradient) + self.l2_weight_decay * variable
+        buffer.assign(self.sgd_momentum * buffer + decayed)
+        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * buffer)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "sgd_momentum": self.sgd_momentum,
+            "l2_weight_decay": self.l2_weight_decay,
+        }
+
+
+def scale_learning_rate(per_256_images, global_batch_size):
+    """The linear rule of arXiv:1706.02677: the rate grows with the batch.
+
+    Example:
+        >>> scale_learning_rate(0.03, 512)
+        0.06
+    """
+    return per_256_images * global_batch_size / 256
+
+
+def cosine_schedule(epoch, epochs, peak_learning_rate):
+    """MoCo v2's half cosine from the peak to 0, set once per epoch.
+
+    Args:
+        epoch: int from 0.
+        epochs: of the whole run.
+        peak_learning_rate: that of epoch 0.
+
+    Example:
+        >>> cosine_schedule(100, 200, 0.03)
+        0.015
+    """
+    return peak_learning_rate * (1.0 + math.cos(math.pi * epoch / epochs)) / 2
+
+
+def step_schedule(epoch, epochs, peak_learning_rate, milestones=(0.6, 0.8), factor=0.1):
+    """MoCo v1's drops: times `factor` at each milestone, set once per epoch.
+
+    Args:
+        epoch: int from 0.
+        epochs: of the whole run.
+        peak_learning_rate: that of epoch 0.
+        milestones: shares of the run; MoCo v1 drops at epochs 120 and 160 of 200.
+        factor: of each drop.
+
+    Example:
+        >>> [round(step_schedule(epoch, 200, 0.03), 6) for epoch in (119, 120, 160)]
+        [0.03, 0.003, 0.0003]
+    """
+    drops = sum(epoch >= round(share * epochs) for share in milestones)
+    return peak_learning_rate * factor**drops

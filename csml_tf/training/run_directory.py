@@ -1,0 +1,104 @@
+"""The folder of a run: what lies where, and to which recipe it belongs."""
+
+import json
+import os
+import pathlib
+
+from csml_tf.errors import InputError
+
+
+class RunDirectory:
+    """`config.gin`, `checkpoints/`, `tensorboard/`, `metrics.jsonl`, `saved_model/`.
+
+    Args:
+        path: of the folder; made when missing.
+
+    Raises:
+        InputError: if the folder cannot be made.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+        self.config = self.path / "config.gin"
+        self.checkpoints = self.path / "checkpoints"
+        self.tensorboard = self.path / "tensorboard"
+        self.metrics = self.path / "metrics.jsonl"
+        self.saved_model = self.path / "saved_model"
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"The run directory {path} cannot be made ({error.strerror}): "
+                "choose another with --model_dir."
+            ) from error
+
+    def claim(self, config_text):
+        """Writes the run's configuration, or checks that it is the one already here.
+
+        Args:
+            config_text: the settings, one `name = value` per line; lines that begin
+                with "#" do not count.
+
+        Raises:
+            InputError: if the folder holds a run with other settings; names the first.
+        """
+        if not self.config.exists():
+            write_atomically(self.config, config_text)
+            return
+        there, here = _settings(self.config.read_text()), _settings(config_text)
+        if there == here:
+            return
+        name = next(n for n in sorted({*there, *here}) if there.get(n) != here.get(n))
+        raise InputError(
+            f"{self.path} belongs to a run with other settings ({name} is "
+            f"{there.get(name, 'not set')} there and {here.get(name, 'not set')} here): choose "
+            "another --model_dir, or repeat the command with the settings in its config.gin."
+        )
+
+    def read_metrics(self):
+        """The rows of `metrics.jsonl`, one dict per finished epoch."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
+    def summary(self):
+        """One line about a finished run."""
+        row = self.read_metrics()[-1]
+        knn = f", kNN top-1 {row['knn_top1']:.2%} ({row['knn_protocol']})" if "knn_top1" in row else ""
+        return (
+            f"{self.path}: {row['epoch']} epochs, loss {row['loss']:.3f}{knn}; "
+            f"the encoder is in {self.saved_model}"
+        )
+
+    def drop_metrics_after(self, finished_epochs):
+        """Removes the rows of epochs that a resumed run will do again."""
+        kept = [row for row in self.read_metrics() if row["epoch"] <= finished_epochs]
+        write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def append_metrics(self, row):
+        """Adds one epoch's row to `metrics.jsonl`."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def write_atomically(path, text):
+    """Writes a text file so that a reader sees the old one or the new one, never a part."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _settings(config_text):
+    """"name = value" lines -> {name: value}; gin continues long values on further lines."""
+    joined = config_text.replace("\\\n", " ")
+    settings = {}
+    name = None
+    for line in joined.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        if " = " in line and not line.startswith((" ", ")", "]", "}")):
+            name, value = line.split(" = ", 1)
+            settings[name.strip()] = value.strip()
+        elif name is not None:
+            settings[name.strip()] += " " + line.strip()
+    return settings

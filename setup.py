@@ -1,0 +1,84 @@
+"""Installs csml_tf. `make test` makes the whole environment; this file chooses its versions.
+
+There are two stacks, and the Python version chooses between them (README.md says more):
+
+* Python 3.9 to 3.11: TensorFlow 2.15 with Keras 2.15, the home stack.
+* Python 3.12 and later, where TensorFlow 2.15 has no wheels: TensorFlow 2.16 to 2.21 with
+  tf-keras, which is the same Keras 2. Each tf-keras asks for the TensorFlow of its own minor
+  version, so pip cannot mix two.
+"""
+
+import pathlib
+import re
+
+import setuptools
+
+HOME = 'python_version < "3.12"'
+LATER = 'python_version >= "3.12"'
+# The platforms that tensorflow-addons 0.23 has wheels for; csml_tf has a fallback elsewhere.
+ADDONS = f'{HOME} and (sys_platform == "darwin" or platform_machine == "x86_64")'
+LINUX = 'sys_platform == "linux"'
+
+
+def read_version():
+    """The version in csml_tf/__init__.py, read as text: importing it needs TensorFlow."""
+    init = pathlib.Path(__file__).with_name("csml_tf") / "__init__.py"
+    return re.search(r'^__version__ = "(.+)"$', init.read_text(encoding="utf-8"), re.M).group(1)
+
+
+REPORTS = ["matplotlib>=3.5"]
+
+setuptools.setup(
+    name="csml_tf",
+    version=read_version(),
+    description="Self-supervised pretraining of image encoders with CsMl, MoCo v2 and MoCo v1",
+    license="Apache-2.0",
+    packages=setuptools.find_packages(include=["csml_tf*"]),
+    python_requires=">=3.9",
+    install_requires=[
+        f"tensorflow>=2.15,<2.16; {HOME}",
+        f"tensorflow>=2.16,<2.22; {LATER}",
+        # TensorFlow 2.15 too takes its Keras from tf-keras when TF_USE_LEGACY_KERAS is set.
+        f"tf-keras>=2.15,<2.16; {HOME}",
+        f"tf-keras>=2.16,<2.22; {LATER}",
+        f"tensorboard>=2.16,<3; {LATER}",  # TensorFlow 2.21 does not bring it.
+        f"tensorflow-addons>=0.23,<0.24; {ADDONS}",
+        "tensorflow-datasets>=4.9.3,<4.10",
+        f"tensorflow-metadata<1.17; {HOME}",  # Later ones want a protobuf that breaks TFDS.
+        f"numpy<2; {HOME}",
+        "setuptools<81",  # TensorBoard and TF Hub import pkg_resources, gone in later ones.
+        "gin-config>=0.5",
+        "absl-py>=1.0",
+        "scikit-learn>=1.0",  # Its digits are the quickstart's images.
+        "tqdm>=4.60",
+    ],
+    extras_require={
+        "cuda": [
+            # 2.15.0 asks for a TensorRT that pip cannot find; 2.15.1 dropped it.
+            f"tensorflow[and-cuda]>=2.15.1,<2.16; {HOME} and {LINUX}",
+            f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
+        ],
+        "reports": REPORTS,
+        "dev": [
+            *REPORTS,
+            "pillow>=9.0",
+            "pytest>=8.1",
+            "ruff==0.17.6",  # Exact, so that `make lint` means the same everywhere.
+            "scipy>=1.7",
+            "tensorflow-hub>=0.16",
+        ],
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,147 @@
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.data.sources import catalog
+from csml_tf.errors import InputError
+from tests.data.sources import image_files
+
+
+def image_bytes(source):
+    return [source.read(i).numpy().tobytes() for i in range(len(source))]
+
+
+class OpenFolderTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.dir = image_files.make_temp_dir(self.addCleanup)
+        self.dataset = f"folder:{self.dir}"
+
+    def write_classes(self, split, counts, seed=0):
+        for name, count in counts.items():
+            image_files.write_pngs(os.path.join(self.dir, split, name), count, seed)
+            seed += count
+
+    def lengths(self):
+        return [len(catalog.open_source(self.dataset, split)) for split in catalog.SPLITS]
+
+    @parameterized.parameters("test", "val")
+    def test_split_folders(self, test):
+        self.write_classes("train", {"ant": 3, "bee": 2})
+        self.write_classes(test, {"bee": 2})
+        self.assertEqual(self.lengths(), [5, 5, 2])
+        source = catalog.open_source(self.dataset, "test")
+        self.assertAllEqual(source.labels, [1, 1])
+        self.assertEqual(source.class_names, ("ant", "bee"))
+        self.assertEqual(source.name, f"{self.dataset}/{test}")
+
+    def test_validation_stands_in_for_unlabelled_test_images(self):
+        self.write_classes("train", {"ant": 3, "bee": 2})
+        self.write_classes("val", {"bee": 2})
+        image_files.write_pngs(os.path.join(self.dir, "test"), 7)
+        self.assertEqual(self.lengths(), [5, 5, 2])
+
+    def test_unknown_test_class(self):
+        self.write_classes("train", {"ant": 3})
+        self.write_classes("test", {"bee": 2})
+        with self.assertRaisesRegex(InputError, "not among the training classes: bee"):
+            catalog.open_source(self.dataset, "test")
+
+    def test_train_folder_alone_is_drawn_from(self):
+        self.write_classes("train", {"ant": 5, "bee": 5})
+        self.assertEqual(self.lengths(), [10, 8, 2])
+        self.assertEqual(catalog.open_source(self.dataset, "pretrain").class_names, ("ant", "bee"))
+
+    def test_train_can_be_a_class(self):
+        self.write_classes("", {"bicycle": 5, "bus": 5, "train": 5})
+        source = catalog.open_source(self.dataset, "pretrain")
+        self.assertEqual(source.class_names, ("bicycle", "bus", "train"))
+
+    def test_draw_without_labels(self):
+        image_files.write_pngs(self.dir, 10)
+        with self.assertLogs("absl", "INFO") as logs:
+            parts = [catalog.open_source(self.dataset, split) for split in ("train", "test")]
+        self.assertIn("no test split of its own", logs.output[-1])
+        self.assertRegex(parts[1].name, r":test \(20% of folder:.*drawn with seed 0\)")
+        everything = image_bytes(catalog.open_source(self.dataset, "pretrain"))
+        drawn = image_bytes(parts[0]) + image_bytes(parts[1])
+        self.assertLen(everything, 10)
+        self.assertEqual(sorted(drawn), sorted(everything))
+
+    def test_one_image_cannot_be_drawn_from(self):
+        image_files.write_pngs(self.dir, 1)
+        self.assertLen(catalog.open_source(self.dataset, "pretrain"), 1)
+        with self.assertRaisesRegex(InputError, "at least 2 images"):
+            catalog.open_source(self.dataset, "test")
+
+    def test_no_folder(self):
+        with self.assertRaisesRegex(InputError, "no folder"):
+            catalog.open_source(self.dataset + "/nowhere", "pretrain")
+
+    def test_home_and_relative_paths(self):
+        image_files.write_pngs(os.path.join(self.dir, "photos"), 2)
+        home, here = os.environ.get("HOME", ""), os.getcwd()
+        self.addCleanup(os.environ.__setitem__, "HOME", home)
+        self.addCleanup(os.chdir, here)
+        os.environ["HOME"] = self.dir
+        os.chdir(self.dir)
+        for dataset in ("folder:~/photos", "folder:photos"):
+            source = catalog.open_source(dataset, "pretrain")
+            self.assertEqual((len(source), source.name), (2, dataset))
+
+
+class OpenTfdsTest(tf.test.TestCase, parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.data_dir = image_files.make_temp_dir(cls.addClassCleanup)
+        image_files.prepare_tiny_photos(cls.data_dir, "fixed", "free", "secret")
+
+    @parameterized.parameters(["fixed", 10, 10, 4], ["free", 10, 8, 2], ["secret", 15, 10, 3])
+    def test_splits(self, config, *expected):
+        lengths = [
+            len(catalog.open_source(f"tiny_photos/{config}", split, self.data_dir))
+            for split in catalog.SPLITS
+        ]
+        self.assertEqual(lengths, list(expected))
+
+    def test_unknown_name(self):
+        with self.assertRaisesRegex(InputError, "nearest are tiny_photos"):
+            catalog.open_source("tiny_photo", "train", self.data_dir)
+
+
+class OpenDigitsTest(tf.test.TestCase):
+    def test_pretrain_leaves_the_test_images_out(self):
+        pretrain, train, test = (catalog.open_source("digits", s) for s in catalog.SPLITS)
+        self.assertEqual((len(train), len(test)), (1438, 359))
+        self.assertEqual(pretrain.fingerprint, train.fingerprint)
+        both = image_bytes(train)[:50] + image_bytes(test)[:50]
+        self.assertLen(set(both), 100)
+
+    def test_seed_changes_the_draw(self):
+        tests = [catalog.open_source("digits", "test", seed=seed) for seed in (0, 0, 1)]
+        self.assertEqual(tests[0].fingerprint, tests[1].fingerprint)
+        self.assertNotEqual(tests[0].fingerprint, tests[2].fingerprint)
+
+    def test_rejects_split(self):
+        with self.assertRaisesRegex(ValueError, "split must be one of"):
+            catalog.open_source("digits", "dev")
+
+
+class DrawTestImagesTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters([[50, 20, 10]], [[7, 13, 5, 1]], [[3] * 30], [[1] * 40])
+    def test_is_a_balanced_fifth(self, sizes):
+        labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
+        is_test = catalog.draw_test_images(len(labels), labels, seed=3)
+        self.assertEqual(is_test.sum(), round(0.2 * len(labels)))
+        drawn = np.bincount(labels[is_test], minlength=len(sizes))
+        self.assertAllLessEqual(np.abs(drawn - 0.2 * np.array(sizes)), 1)
+
+    def test_two_images_give_one_each(self):
+        self.assertEqual(catalog.draw_test_images(2).sum(), 1)
+
+
+if __name__ == "__main__":
+    tf.test.main()

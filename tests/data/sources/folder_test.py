@@ -1,0 +1,178 @@
+import os
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from PIL import Image
+
+from csml_tf.data.sources import folder
+from csml_tf.errors import InputError
+from tests.data.sources import image_files
+
+RGB_JPEG = image_files.encode(image_files.noise(0, 40, 30), "JPEG")
+PNG = image_files.encode(image_files.noise(0), "PNG")
+BAD_FILES = {
+    "empty": b"",
+    "text": b"This is no image.",
+    "truncated_jpeg": RGB_JPEG[: len(RGB_JPEG) // 2],
+    "jpeg_without_end": RGB_JPEG[:-2],
+    "truncated_png": PNG[:-20],
+    "webp": b"RIFF\x10\0\0\0WEBPVP8 ",
+}
+# Whole for the scan, which reads its two ends, and unreadable for the decoder.
+BROKEN_INSIDE = RGB_JPEG[:4] + bytes(600) + RGB_JPEG[604:]
+
+
+class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.dir = image_files.make_temp_dir(self.addCleanup)
+
+    def test_classes_are_sorted_sub_folders(self):
+        for name, count in {"wasp": 1, "ant": 2, "bee": 3}.items():
+            image_files.write_pngs(os.path.join(self.dir, name), count)
+        os.mkdir(os.path.join(self.dir, "empty"))
+        source = folder.FolderSource(self.dir)
+        self.assertEqual(source.class_names, ("ant", "bee", "wasp"))
+        self.assertAllEqual(source.labels, [0, 0, 1, 1, 1, 2])
+        parents = [os.path.basename(os.path.dirname(path)) for path in source.paths]
+        self.assertEqual(parents, ["ant"] * 2 + ["bee"] * 3 + ["wasp"])
+
+    def test_classes_hold_images_at_any_depth(self):
+        image_files.write_pngs(os.path.join(self.dir, "ant", "2019", "may"), 2)
+        image_files.write_pngs(os.path.join(self.dir, "bee"), 1)
+        self.assertAllEqual(folder.FolderSource(self.dir).labels, [0, 0, 1])
+
+    def test_loose_images_mean_no_labels(self):
+        image_files.write_pngs(self.dir, 2)
+        image_files.write_pngs(os.path.join(self.dir, "more"), 3)
+        source = folder.FolderSource(self.dir)
+        self.assertLen(source, 5)
+        self.assertIsNone(source.labels)
+        self.assertIsNone(source.class_names)
+
+    def test_given_classes_number_the_labels(self):
+        image_files.write_pngs(os.path.join(self.dir, "bee"), 2)
+        source = folder.FolderSource(self.dir, class_names=["ant", "bee"])
+        self.assertAllEqual(source.labels, [1, 1])
+        self.assertEqual(source.class_names, ("ant", "bee"))
+        with self.assertRaisesRegex(InputError, "not among the training classes: bee"):
+            folder.FolderSource(self.dir, class_names=["ant"])
+
+    def test_hidden_and_other_files_are_left_out(self):
+        image_files.write_pngs(self.dir, 1)
+        image_files.write(b"", self.dir, "._000.png")
+        image_files.write(b"", self.dir, ".cache", "a.png")
+        image_files.write(b"", self.dir, "notes.txt")
+        self.assertLen(folder.FolderSource(self.dir), 1)
+
+    def test_follows_links_but_not_in_circles(self):
+        elsewhere = image_files.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(elsewhere, 2)
+        os.symlink(elsewhere, os.path.join(self.dir, "ant"))
+        os.symlink(self.dir, os.path.join(self.dir, "loop"))
+        self.assertAllEqual(folder.FolderSource(self.dir).labels, [0, 0])
+
+    def test_any_kind_of_file(self):
+        rgb = Image.fromarray(image_files.noise(1))
+        grey16 = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
+        contents = {
+            "a.JPG": image_files.encode(rgb, "JPEG"),
+            "b.jpeg": image_files.encode(rgb.convert("L"), "JPEG"),
+            "c.jpg": image_files.encode(rgb.convert("CMYK"), "JPEG"),
+            "d.png": image_files.encode(rgb.convert("RGBA"), "PNG"),
+            "e.Gif": image_files.encode(rgb.convert("P"), "GIF"),
+            "f.bmp": image_files.encode(rgb, "BMP"),
+            "g.jpg": image_files.encode(rgb, "PNG"),
+            "h.png": image_files.encode(grey16, "PNG"),
+        }
+        for name, content in contents.items():
+            image_files.write(content, self.dir, name)
+        source = folder.FolderSource(self.dir)
+        self.assertLen(source, len(contents))
+        for i, path in enumerate(source.paths[:-1]):
+            self.assertAllClose(source.read(i), image_files.pillow_rgb(path), atol=1, msg=path)
+        expected = np.repeat((grey16 // 256)[..., None], 3, axis=-1)
+        self.assertAllClose(source.read(len(contents) - 1), expected, atol=1)
+
+    def test_bytes_after_the_end_do_no_harm(self):
+        image_files.write(RGB_JPEG + bytes(5000), self.dir, "motion_photo.jpg")
+        self.assertLen(folder.FolderSource(self.dir), 1)
+
+    @parameterized.product(kind=list(BAD_FILES), max_decoded_bytes=[0, 2**30])
+    def test_skips_and_names_bad_files(self, kind, max_decoded_bytes):
+        self.enter_context(mock.patch.object(folder, "MAX_DECODED_BYTES", max_decoded_bytes))
+        image_files.write_pngs(os.path.join(self.dir, "ant"), 60)
+        image_files.write_pngs(os.path.join(self.dir, "bee"), 60, seed=60)
+        image_files.write(BAD_FILES[kind], self.dir, "ant", "050_bad.jpg")
+        with self.assertLogs("absl", "WARNING") as logs:
+            source = folder.FolderSource(self.dir)
+        self.assertRegex(logs.output[0], "Skipped 1 of 121 files .* ant/050_bad.jpg")
+        self.assertAllEqual(source.labels, [0] * 60 + [1] * 60)
+        self.assertAllEqual(source.read(51), image_files.noise(51))
+
+    def test_too_many_bad_files(self):
+        image_files.write_pngs(self.dir, 100)
+        for i in range(12):
+            image_files.write(b"", self.dir, f"{i:03d}_bad.jpg")
+        with self.assertRaisesRegex(InputError, "12 of 112 .* 009_bad.jpg and 2 more; delete"):
+            folder.FolderSource(self.dir)
+
+    def test_one_of_ten_is_too_many(self):
+        image_files.write_pngs(self.dir, 9)
+        image_files.write(b"", self.dir, "bad.jpg")
+        with self.assertRaisesRegex(InputError, "1 of 10 files .* bad.jpg"):
+            folder.FolderSource(self.dir)
+
+    def test_small_folders_are_decoded_when_opened(self):
+        image_files.write_pngs(self.dir, 100)
+        image_files.write(BROKEN_INSIDE, self.dir, "050_bad.jpg")
+        with self.assertLogs("absl", "WARNING") as logs:
+            source = folder.FolderSource(self.dir)
+        self.assertRegex(logs.output[0], "Skipped 1 of 101 files .* 050_bad.jpg")
+        self.assertAllEqual(source.read(51), image_files.noise(51))
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_replaces_what_cannot_be_decoded_by_the_next_image(self):
+        image_files.write_pngs(self.dir, 100)
+        image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
+        source = folder.FolderSource(self.dir)
+        self.assertLen(source, 101)
+        dataset = tf.data.Dataset.from_tensor_slices(np.array([99, 100, 100, 1]))
+        with self.assertLogs("absl", "WARNING") as logs:
+            images = list(dataset.map(source.read, num_parallel_calls=2))
+        self.assertLen(logs.output, 1)
+        self.assertRegex(logs.output[0], "999.jpg cannot be decoded.*1 of 101 files")
+        for image, expected in zip(images, [99, 0, 0, 1]):
+            self.assertAllEqual(image, image_files.noise(expected))
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_too_many_that_cannot_be_decoded(self):
+        image_files.write_pngs(self.dir, 20)
+        image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
+        source = folder.FolderSource(self.dir)
+        with self.assertRaisesRegex(tf.errors.OpError, "1 of 21 files .* 999.jpg"):
+            source.read(20)
+
+    @parameterized.parameters(0, 2**30)
+    def test_vanished_file_is_named(self, max_decoded_bytes):
+        self.enter_context(mock.patch.object(folder, "MAX_DECODED_BYTES", max_decoded_bytes))
+        image_files.write_pngs(self.dir, 3)
+        source = folder.FolderSource(self.dir)
+        os.remove(source.paths[1])
+        with self.assertRaisesRegex(tf.errors.NotFoundError, "001.png"):
+            source.read(1)
+
+    def test_no_image(self):
+        image_files.write(b"", self.dir, "notes.txt")
+        with self.assertRaisesRegex(InputError, "No image in .* .jpeg"):
+            folder.FolderSource(self.dir)
+
+    def test_no_folder(self):
+        with self.assertRaisesRegex(InputError, "no folder .*nowhere"):
+            folder.FolderSource(os.path.join(self.dir, "nowhere"))
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,95 @@
+"""Small image files and TFDS data sets, made on the fly for the tests of the sources."""
+
+import io
+import os
+import tempfile
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+from PIL import Image
+
+
+def noise(seed, height=12, width=10, channels=3):
+    shape = [height, width, channels] if channels > 1 else [height, width]
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def encode(image, format_, **options):
+    buffer = io.BytesIO()
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        buffer, format_, **options
+    )
+    return buffer.getvalue()
+
+
+def make_temp_dir(add_cleanup):
+    directory = tempfile.TemporaryDirectory()
+    add_cleanup(directory.cleanup)
+    return directory.name
+
+
+def write(content, *parts):
+    path = os.path.join(*parts)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(content)
+    return path
+
+
+def write_pngs(directory, count, seed=0):
+    for i in range(count):
+        write(encode(noise(seed + i), "PNG"), directory, f"{i:03d}.png")
+
+
+def pillow_rgb(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+class TinyPhotos(tfds.core.GeneratorBasedBuilder):
+    """Three data sets that differ in sizes, splits and labels."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    # TFDS would look it up with importlib_resources, which it does not install.
+    code_path = epath.Path(__file__)
+    BUILDER_CONFIGS = (
+        tfds.core.BuilderConfig(name="fixed", description="One size."),
+        tfds.core.BuilderConfig(name="free", description="Any size, no test split."),
+        tfds.core.BuilderConfig(name="secret", description="Test labels are hidden."),
+    )
+
+    def _info(self):
+        shape = (None, None, 3) if self.builder_config.name == "free" else (12, 10, 3)
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=shape, encoding_format="png"),
+            "label": tfds.features.ClassLabel(names=["ant", "bee"]),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        generators = {"train": self._generate_examples(0, 10)}
+        if self.builder_config.name != "free":
+            generators["test"] = self._generate_examples(100, 4)
+        if self.builder_config.name == "secret":
+            generators["validation"] = self._generate_examples(200, 3)
+            generators["unlabelled"] = self._generate_examples(300, 5)
+        return generators
+
+    def _generate_examples(self, seed, count):
+        secret = self.builder_config.name == "secret" and seed in (100, 300)
+        for i in range(count):
+            yield (
+                i,
+                {
+                    "id": str(i),
+                    "image": noise(seed + i),
+                    "label": -1 if secret else i % 2,
+                },
+            )
+
+
+def prepare_tiny_photos(data_dir, *configs):
+    for config in configs:
+        TinyPhotos(data_dir=data_dir, config=config).download_and_prepare()

@@ -1,0 +1,37 @@
+"""Pretrains an encoder as a recipe says; the same command again goes on with the run.
+
+    python tools/train.py --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
+"""
+
+import pathlib
+
+from absl import flags
+
+from csml_tf import command, recipes
+from csml_tf.training import strategies
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the run lives; default runs/<recipe>.")
+_GIN_FILES = flags.DEFINE_multi_string(
+    "gin_file", None, "Recipes, found in gin_configs/ too.", required=True
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Overrides: 'EPOCHS = 10'.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "TFDS name, folder:DIR or digits; default: the recipe's DATASET."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+_DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices.")
+
+
+def main(argv):
+    del argv
+    strategy = strategies.make(_STRATEGY.value)  # Must come before any TensorFlow operation.
+    recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
+    model_dir = _MODEL_DIR.value or f"runs/{pathlib.Path(_GIN_FILES.value[-1]).stem}"
+    print(
+        recipes.pretrain(model_dir, strategy, _DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
+    )
+
+
+if __name__ == "__main__":
+    command.run(main)
