@@ -44,6 +44,7 @@ setuptools.setup(
         f"tensorboard>=2.16,<3; {LATER}",  # TensorFlow 2.21 does not bring it.
         f"tensorflow-addons>=0.23,<0.24; {ADDONS}",
         "tensorflow-datasets>=4.9.3,<4.10",
+        "importlib_resources>=5.0",  # TFDS 4.9.10 downloads with it and does not ask for it.
         f"tensorflow-metadata<1.17; {HOME}",  # Later ones want a protobuf that breaks TFDS.
         f"numpy<2; {HOME}",
         "setuptools<81",  # TensorBoard and TF Hub import pkg_resources, gone in later ones.

@@ -1,9 +1,12 @@
 """Recipes: the one module that knows gin, and every name that a recipe may use."""
 
+import contextlib
 import difflib
 import inspect
+import logging as std_logging
 import pathlib
 import re
+import tokenize
 
 import gin
 from absl import logging
@@ -18,7 +21,8 @@ from csml_tf.export import saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_resnet
-from csml_tf.training import optim, pretrain as pretraining
+from csml_tf.training import optim
+from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
 
@@ -41,6 +45,8 @@ for _configurable in _CONFIGURABLES:
     # `register` leaves the class as it is; only references in a recipe are configured.
     gin.register(_configurable)
 _run = gin.external_configurable(pretraining.run, name="pretrain")
+_BY_NAME = {"pretrain": pretraining.run, **{c.__name__: c for c in _CONFIGURABLES}}
+gin.add_config_file_search_path(str(_RECIPE_FOLDER))
 
 
 def parse(gin_files, bindings=()):
@@ -56,20 +62,24 @@ def parse(gin_files, bindings=()):
             nearest one that does.
     """
     gin.clear_config()
-    gin.add_config_file_search_path(str(_RECIPE_FOLDER))
     try:
-        gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
-        for binding in bindings:
-            _check_knob(binding)
-            gin.parse_config(binding)
+        with _without_search_log():
+            gin.parse_config_files_and_bindings(list(gin_files), None, finalize_config=False)
+            for binding in bindings:
+                _check_knobs(binding)
+                gin.parse_config(binding)
         gin.finalize()
+    except InputError:
+        raise
     except OSError as error:
+        missing = re.match(r"Unable to open file: (.+?)\. Searched", str(error))
         raise InputError(
-            f"There is no recipe {', '.join(gin_files)} here or in gin_configs/ (or a file that "
-            f"it includes is missing): choose one of {', '.join(list_recipes())}."
+            f"There is no recipe {missing[1] if missing else ', '.join(gin_files)} here or in "
+            f"gin_configs/: choose one of {', '.join(list_recipes())}."
         ) from error
-    except (ValueError, SyntaxError) as error:
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error
+    _check_parameters()
 
 
 def list_recipes():
@@ -93,23 +103,23 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
     """
-    dataset = dataset or gin.query_parameter("%DATASET")
+    dataset = dataset or _read_dataset()
     source = catalog.open_source(dataset, "pretrain", data_dir, download)
     logging.info("%s: %d images", source.name, len(source))
-    center_view = gin.get_configurable("CenterView")()
     directory = RunDirectory(model_dir)
-    monitors = _make_monitors(source, dataset, data_dir, center_view)
 
     def settings():
         return f"# Data set: {dataset}\nDATASET = {dataset!r}\n{gin.operative_config_str()}"
 
     try:
+        center_view = gin.get_configurable("CenterView")()
+        monitors = _make_monitors(source, dataset, data_dir, center_view)
         model = _run(directory, source, strategy, settings, monitors, center_view=center_view)
-    except ValueError as error:
-        raise _value_fault(error) from error
+    except (ValueError, TypeError) as error:
+        raise _recipe_fault(error) from error
     last_row = directory.read_metrics()[-1]
     card = {
-        "id": directory.path.name,
+        "id": directory.path.resolve().name,
         "data": source.name,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
@@ -122,31 +132,86 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
     return directory.summary()
 
 
-def _check_knob(binding):
+@contextlib.contextmanager
+def _without_search_log():
+    """Without the error that gin logs for every folder it looks into in vain."""
+    root = std_logging.getLogger()
+    handler = std_logging.NullHandler()  # Without any, gin's error would add one for good.
+    root.addHandler(handler)
+    disabled, root.disabled = root.disabled, True
+    try:
+        yield
+    finally:
+        root.disabled = disabled
+        root.removeHandler(handler)
+
+
+def _read_dataset():
+    try:
+        return gin.query_parameter("%DATASET")
+    except ValueError as error:
+        raise InputError("The recipe sets no DATASET: name one with --dataset.") from error
+
+
+def _knobs():
+    return re.findall(r"^(\w+) = ", gin.config_str(), re.MULTILINE)
+
+
+def _check_knobs(binding):
     """A knob that no recipe reads would be an override without effect."""
-    match = re.match(r"\s*(\w+)\s*=", binding)
-    if match is None:
-        return
-    knobs = re.findall(r"^(\w+) = ", gin.config_str(), re.MULTILINE)
-    if match[1] not in knobs:
-        raise InputError(
-            f"The recipe has no knob {match[1]!r}{_nearest(match[1], knobs)}: its knobs are "
-            f"{', '.join(knobs)}."
-        )
+    knobs = _knobs()
+    for name in re.findall(r"^\s*(\w+)\s*=", binding, re.MULTILINE):
+        if name not in knobs:
+            raise InputError(_unknown_knob(name))
+
+
+def _unknown_knob(name):
+    knobs = _knobs()
+    return (
+        f"The recipe has no knob {name!r}{_nearest(name, knobs)}: its knobs are {', '.join(knobs)}."
+    )
+
+
+def _check_parameters():
+    """Finds the misspelt names that gin lets pass: those of classes that take **kwargs."""
+    for name, parameter in re.findall(
+        r"^(?:[\w/]+/)?(?:\w+\.)*(\w+)\.(\w+) = ", gin.config_str(), re.MULTILINE
+    ):
+        if name in _BY_NAME and parameter not in _parameters(_BY_NAME[name]):
+            message = f"Configurable {name!r} doesn't have a parameter named {parameter!r}"
+            raise InputError(_explain(message))
+
+
+def _parameters(configurable):
+    """Names of the parameters of a function or a class; what **kwargs hands on included."""
+    names = []
+    makers = [configurable]
+    if inspect.isclass(configurable):
+        makers = [c.__init__ for c in configurable.__mro__ if "__init__" in vars(c)]
+    for maker in makers:
+        parameters = inspect.signature(maker).parameters.values()
+        names += [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+            break
+    return [name for name in names if name != "self"]
 
 
 def _explain(message):
-    """Gin's message in one sentence, with the nearest name that exists."""
+    """The message of gin in one sentence, with the nearest name that exists."""
     first_line = message.strip().splitlines()[0].rstrip(".")
-    configurables = {c.__name__: c for c in (*_CONFIGURABLES, _run)}
     unknown = re.match(r"No configurable matching (?:reference )?'@?(\w+)", first_line)
     if unknown:
-        return f"{first_line}{_nearest(unknown[1], configurables)}: mend the name."
-    unknown = re.match(r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", first_line)
+        return f"{first_line}{_nearest(unknown[1], _BY_NAME)}: mend the name."
+    unknown = re.match(
+        r"Configurable '([\w.]+)' doesn't have a parameter named '(\w+)'", first_line
+    )
     if unknown:
-        configurable = configurables.get(unknown[1].split(".")[-1])
-        parameters = inspect.signature(configurable).parameters if configurable else ()
+        configurable = _BY_NAME.get(unknown[1].split(".")[-1])
+        parameters = _parameters(configurable) if configurable else ()
         return f"{first_line}{_nearest(unknown[2], parameters)}: mend the name."
+    unknown = re.match(r"No bindings specified for '(\w+)/gin.macro'", first_line)
+    if unknown:
+        return _unknown_knob(unknown[1])
     return f"The recipe cannot be read ({' '.join(message.split())}): mend that line."
 
 
@@ -155,12 +220,22 @@ def _nearest(name, known):
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _value_fault(error):
-    """`InputError` for a value that a recipe's class refused; else the error itself."""
-    culprit = re.search(r"In call to configurable '(\w+)'", str(error))
-    if isinstance(error, InputError) or culprit is None or culprit[1] == "pretrain":
+def _recipe_fault(error):
+    """`InputError` for what a recipe's value made a class refuse; else the error itself."""
+    # gin adds a line for each configurable that the error went through, innermost first.
+    sentence = str(error).strip().split("\n")[0]
+    culprits = re.findall(r"^\s*In call to configurable '(\w+)'", str(error), re.MULTILINE)
+    if isinstance(error, InputError):
+        return InputError(sentence)
+    missing = re.search(r"missing \d+ required .*?: (.+)", sentence)
+    if missing and culprits:
+        return InputError(
+            f'The recipe leaves {culprits[0]} without {missing[1]}: include "base/moco_v2.gin", '
+            "which sets them."
+        )
+    if not culprits or culprits[0] == "pretrain":
         return error
-    return InputError(f"{culprit[1]}: {str(error).strip().splitlines()[0]}")
+    return InputError(f"{culprits[0]}: {sentence}")
 
 
 def _make_monitors(source, dataset, data_dir, center_view):

@@ -54,9 +54,10 @@ def cosine_top_k(queries, bank, k, query_indices=None, on_block=None):
         own = tf.constant(own, tf.int32)
         best = None
         for offset, bank_block in bank_blocks:
-            found = _block_top_k(block, bank_block, own - offset, min(k, len(bank_block)))
+            block_k = tf.constant(min(k, len(bank_block)))  # A Python int would trace anew for each k.
+            found = _block_top_k(block, bank_block, own - offset, block_k)
             found = (found[0], found[1] + offset)
-            best = found if best is None else _merge(best, found, k)
+            best = found if best is None else _merge(best, found, tf.constant(k))
         all_similarities[rows], all_indices[rows] = best[0].numpy(), best[1].numpy()
         if on_block is not None:
             on_block(rows.stop - rows.start)
@@ -85,5 +86,6 @@ def _block_top_k(queries, bank, own, k):
 def _merge(left, right, k):
     similarities = tf.concat([left[0], right[0]], axis=1)
     indices = tf.concat([left[1], right[1]], axis=1)
-    best, columns = tf.math.top_k(similarities, k)
+    # The blocks so far may be shorter than k.
+    best, columns = tf.math.top_k(similarities, tf.minimum(k, tf.shape(similarities)[1]))
     return best, tf.gather(indices, columns, batch_dims=1)

@@ -1,10 +1,7 @@
 """Measures how good an encoder is, and says by which protocol.
 
-    python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
+python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
 """
-
-import json
-import pathlib
 
 from absl import flags
 
@@ -45,9 +42,9 @@ def main(argv):
         temperature=_TEMPERATURE.value,
         baselines=_BASELINES.value,
     )
-    if _JSON.value:
-        pathlib.Path(_JSON.value).write_text(json.dumps(result, indent=2) + "\n")
     print(exported.describe(result))
+    if _JSON.value:
+        exported.save(result, _JSON.value)
 
 
 if __name__ == "__main__":

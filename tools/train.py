@@ -1,6 +1,6 @@
 """Pretrains an encoder as a recipe says; the same command again goes on with the run.
 
-    python tools/train.py --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
+python tools/train.py --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
 """
 
 import pathlib
@@ -12,9 +12,9 @@ from csml_tf.training import strategies
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the run lives; default runs/<recipe>.")
 _GIN_FILES = flags.DEFINE_multi_string(
-    "gin_file", None, "Recipes, found in gin_configs/ too.", required=True
+    "gin_file", None, "Recipe, found in gin_configs/ too", required=True
 )
-_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Overrides: 'EPOCHS = 10'.")
+_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Override: 'EPOCHS = 10'")
 _DATASET = flags.DEFINE_string(
     "dataset", None, "TFDS name, folder:DIR or digits; default: the recipe's DATASET."
 )
@@ -28,9 +28,7 @@ def main(argv):
     strategy = strategies.make(_STRATEGY.value)  # Must come before any TensorFlow operation.
     recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     model_dir = _MODEL_DIR.value or f"runs/{pathlib.Path(_GIN_FILES.value[-1]).stem}"
-    print(
-        recipes.pretrain(model_dir, strategy, _DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
-    )
+    print(recipes.pretrain(model_dir, strategy, _DATASET.value, _DATA_DIR.value, _DOWNLOAD.value))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Protocols on exported encoders: any SavedModel with the signatures of ours."""
 
+import json
+import pathlib
+
 import tensorflow as tf
 
 from csml_tf import features
@@ -22,7 +25,7 @@ def knn_result(
     temperature=0.1,
     baselines=False,
 ):
-    """kNN accuracy of an exported encoder, and of what it has to beat.
+    """Accuracy by kNN of an exported encoder, and of what it has to beat.
 
     Args:
         directory: folder of the SavedModel.
@@ -39,10 +42,13 @@ def knn_result(
         baselines "untrained_knn_top1" and "pixels_knn_top1".
 
     Raises:
-        InputError: if the model lacks the layer, or the sources do not fit.
+        InputError: if the model cannot be read or lacks the layer, or the sources do
+            not fit.
     """
     card = saved_model.read_card(directory)
     # The exported model normalises inside: it takes plain RGB in [0, 1].
+    if image_size is not None and image_size < 1:
+        raise InputError(f"The image size must be at least 1 px, got {image_size}.")
     center_view = CenterView(
         image_size or card.get("image_size", _DEFAULT_IMAGE_SIZE),
         None if image_size else card.get("resize_size"),
@@ -50,11 +56,11 @@ def knn_result(
         std=(1.0, 1.0, 1.0),
     )
     evaluation = knn.KnnEvaluation(train_source, test_source, center_view, k, temperature)
-    loaded = tf.saved_model.load(str(directory))
+    encode = _layer_function(_load_signatures(directory), layer)
     result = {
         "model": str(directory),
         "protocol": str(evaluation.protocol(layer)),
-        "knn_top1": evaluation.top1(_layer_function(loaded.signatures, layer)),
+        "knn_top1": evaluation.top1(encode),
     }
     if baselines:
         result["untrained_knn_top1"] = evaluation.top1(_untrained(directory))
@@ -71,14 +77,36 @@ def describe(result):
     return f"{', '.join(parts)} ({result['protocol']})"
 
 
-def _layer_function(signatures, layer):
-    signature = {"features": "serving_default", "embedding": "embed"}.get(layer, "endpoints")
-    if signature not in signatures:
+def save(result, path):
+    """Writes the result as JSON.
+
+    Raises:
+        InputError: if the file cannot be written.
+    """
+    try:
+        pathlib.Path(path).write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def _load_signatures(directory):
+    try:
+        return tf.saved_model.load(str(directory)).signatures
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"The model has no signature {signature!r}, which layer {layer!r} needs: it has "
-            f"{sorted(signatures)}; choose another --layer."
+            f"The model in {directory} cannot be read ({reason}): export it again."
+        ) from error
+
+
+def _layer_function(signatures, layer):
+    name = {"features": "serving_default", "embedding": "embed"}.get(layer, "endpoints")
+    if name not in signatures or layer not in signatures[name].structured_outputs:
+        raise InputError(
+            f"The model has no signature {name!r} with an output {layer!r}: it has "
+            f"{', '.join(sorted(signatures)) or 'none'}; choose another --layer."
         )
-    function = signatures[signature]
+    function = signatures[name]
 
     def encode(images):
         output = function(images)[layer]

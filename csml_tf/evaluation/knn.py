@@ -51,7 +51,8 @@ class KnnEvaluation:
         temperature: of the votes' weights, above 0.
 
     Raises:
-        InputError: if labels are missing or k is larger than the voting set.
+        InputError: if labels are missing, k is larger than the voting set, or the
+            temperature is not above 0.
     """
 
     def __init__(self, train_source, test_source, center_view, k=None, temperature=0.1):
@@ -68,6 +69,8 @@ class KnnEvaluation:
                 f"k must be from 1 to the {len(train_source)} images of {train_source.name}, "
                 f"got {k}."
             )
+        if temperature <= 0:
+            raise InputError(f"The temperature must be above 0, got {temperature}.")
         self._train_source = train_source
         self._test_source = test_source
         self._center_view = center_view
@@ -94,9 +97,7 @@ class KnnEvaluation:
             )
             for source in (self._train_source, self._test_source)
         )
-        predicted = classify(
-            train, self._train_source.labels, test, self._k, self._temperature
-        )
+        predicted = classify(train, self._train_source.labels, test, self._k, self._temperature)
         return float(np.mean(predicted == self._test_source.labels))
 
 

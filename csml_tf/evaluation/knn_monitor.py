@@ -2,8 +2,6 @@
 
 import time
 
-from csml_tf.evaluation import knn
-
 LAYERS = ("features", "embedding")
 
 
@@ -15,11 +13,16 @@ class KnnMonitor:
         layer: "features" (pooled features of the last stage, as exported) or
             "embedding" (output of the last level's head, as MoCo's CIFAR demo does).
         every_epochs: between two measurements; the last epoch is always measured.
+
+    Raises:
+        ValueError: if an argument is outside the above.
     """
 
     def __init__(self, evaluation, layer="features", every_epochs=1):
         if layer not in LAYERS:
             raise ValueError(f"layer must be one of {LAYERS}, got {layer!r}.")
+        if every_epochs < 1:
+            raise ValueError(f"every_epochs must be at least 1, got {every_epochs}.")
         self._evaluation = evaluation
         self._layer = layer
         self._every_epochs = every_epochs

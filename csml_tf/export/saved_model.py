@@ -15,10 +15,10 @@ _CARD = pathlib.Path("assets.extra") / "csml_tf.json"
 _LAST_STAGE = resnet.STAGES[-1]
 
 
-def make_export_model(encoder, mean, std):
-    """A functional Keras model of stock layers from plain RGB images to pooled features.
+def make_export_models(encoder, mean, std):
+    """Functional Keras models of stock layers, from plain RGB images to pooled features.
 
-    It has no layer of this package, so `tf.keras.models.load_model` needs none.
+    They have no layer of this package, so `tf.keras.models.load_model` needs none.
 
     Args:
         encoder: trained `MultiLevelEncoder`; its weights are copied.
@@ -26,24 +26,21 @@ def make_export_model(encoder, mean, std):
         std: of each channel.
 
     Returns:
-        `tf.keras.Model`: [batch, height, width, 3] float32 RGB in [0, 1] ->
-        [batch, feature_dim] float32; its attribute `projection_head` is a model from
-        those features to the unit-length embedding of the last level, its attribute
-        `endpoints_model` one from the images to {"stage1".. "stage4", "features"}.
+        Two `tf.keras.Model`s that share their layers and take [batch, height, width, 3]
+        float32 RGB in [0, 1]. The first returns [batch, feature_dim] float32; its
+        attribute `projection_head` is a model from those features to the unit-length
+        embedding of the last level. The second returns {"stage1".. "stage4": maps,
+        "features": as the first}.
     """
-    backbone = tf.keras.models.clone_model(encoder.backbone, clone_function=_clone_layer)
-    backbone.set_weights(encoder.backbone.get_weights())
-
     images = tf.keras.Input([None, None, 3], name="images")
     normalize = tf.keras.layers.Rescaling(
         [1.0 / s for s in std], [-m / s for m, s in zip(mean, std)], name="normalize"
     )
-    stages = backbone(normalize(images))
+    stages = _copy_layers(encoder.backbone, normalize(images))
     features = tf.keras.layers.GlobalAveragePooling2D(name="features")(stages[_LAST_STAGE])
     model = tf.keras.Model(images, features, name="encoder")
-    model.endpoints_model = tf.keras.Model(images, {**stages, "features": features})
     model.projection_head = _copy_head(encoder.heads[encoder.levels[-1]])
-    return model
+    return model, tf.keras.Model(images, {**stages, "features": features})
 
 
 def export(encoder, directory, mean, std, card):
@@ -57,7 +54,8 @@ def export(encoder, directory, mean, std, card):
         std: of each channel.
         card: dict of plain values, kept in the SavedModel; see `read_card`.
     """
-    model = make_export_model(encoder, mean, std)
+    # The second is not an attribute of the first: a loaded model could not be saved again.
+    model, endpoints_model = make_export_models(encoder, mean, std)
     spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 
     @tf.function(input_signature=[spec])
@@ -70,7 +68,7 @@ def export(encoder, directory, mean, std, card):
 
     @tf.function(input_signature=[spec])
     def endpoints(images):
-        return model.endpoints_model(images, training=False)
+        return endpoints_model(images, training=False)
 
     directory = pathlib.Path(directory)
     temporary = directory.with_name(directory.name + ".tmp")
@@ -80,8 +78,13 @@ def export(encoder, directory, mean, std, card):
         model.save(temporary, save_format="tf", signatures=signatures)
     (temporary / _CARD).parent.mkdir()
     (temporary / _CARD).write_text(json.dumps(card, indent=2) + "\n")
-    shutil.rmtree(directory, ignore_errors=True)
+    # A folder cannot be renamed over another one: between these lines it is missing, complete.
+    older = directory.with_name(directory.name + ".old")
+    shutil.rmtree(older, ignore_errors=True)
+    if directory.exists():
+        directory.rename(older)
     temporary.rename(directory)
+    shutil.rmtree(older, ignore_errors=True)
 
 
 def read_card(directory):
@@ -90,7 +93,22 @@ def read_card(directory):
     return json.loads(path.read_text()) if path.exists() else {}
 
 
-def _clone_layer(layer):
+def _copy_layers(backbone, images):
+    """Repeats the backbone's layers, weights included, on top of a Keras tensor.
+
+    Not nested as one layer: Keras 2 cannot rebuild a loaded model from its own config
+    where that model holds another one with several outputs; `clone_model` never returns.
+    """
+    copies = {id(backbone.input): images}
+    for layer in backbone.layers[1:]:
+        copy = _copy_layer(layer)
+        inputs = tf.nest.map_structure(lambda tensor: copies[id(tensor)], layer.input)
+        copies[id(layer.output)] = copy(inputs)
+        copy.set_weights(layer.get_weights())
+    return {stage: copies[id(tensor)] for stage, tensor in backbone.output.items()}
+
+
+def _copy_layer(layer):
     config = layer.get_config()
     if isinstance(layer, SplitBatchNormalization):
         del config["num_groups"]

@@ -161,8 +161,12 @@ class CsMl(tf.keras.Model):
             [self.seed, self.seed], self.optimizer.iterations
         )
         self.key_encoder.update(self.ema_decay)
-        keys = self._encode_keys(views, tf.random.experimental.stateless_fold_in(seed, _SHUFFLE_STREAM))
-        queries = self._make_queries(views, tf.random.experimental.stateless_fold_in(seed, _BOX_STREAM))
+        keys = self._encode_keys(
+            views, tf.random.experimental.stateless_fold_in(seed, _SHUFFLE_STREAM)
+        )
+        queries = self._make_queries(
+            views, tf.random.experimental.stateless_fold_in(seed, _BOX_STREAM)
+        )
 
         variables = self.query_encoder.trainable_variables
         gradients = None
@@ -211,10 +215,10 @@ class CsMl(tf.keras.Model):
     def _make_queries(self, views, seed):
         """-> {query kind: (images, weights of the positives [batch, num_positives])}."""
         batch, height, width, _ = views["query"].shape
-        if not self.uses_neighbors:
-            return {"image": (views["query"], tf.ones([batch, 1]))}
         in_warmup = self.epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))
+        if not self.uses_neighbors:
+            return {"image": (views["query"], tf.fill([batch, 1], own))}
         queries = {
             "image": (views["query"], tf.stack([[own, other]])),
             "neighbor": (views["neighbor_query"], tf.stack([[other, own]])),
@@ -255,7 +259,13 @@ class CsMl(tf.keras.Model):
             # The optimizer adds up the gradients of all replicas.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
             share = loss / (len(self.query_kinds) * replicas)
-        return level_losses, tape.gradient(share, self.query_encoder.trainable_variables)
+        gradients = tape.gradient(
+            share,
+            self.query_encoder.trainable_variables,
+            # Without a level there, the last stages are outside the loss.
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+        return level_losses, gradients
 
 
 def _all_gather(keys):
@@ -277,8 +287,10 @@ def _check_level_weights(level_weights, levels):
 
 def _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha):
     unknown = sorted(set(query_kinds) - set(QUERY_KINDS))
-    if unknown or not query_kinds:
-        raise ValueError(f"query_kinds must be out of {QUERY_KINDS}, got {tuple(query_kinds)}.")
+    if unknown or not query_kinds or len(set(query_kinds)) < len(query_kinds):
+        raise ValueError(
+            f"query_kinds must be out of {QUERY_KINDS}, each once, got {tuple(query_kinds)}."
+        )
     if len(positive_weights) != 2 or min(positive_weights) < 0:
         raise ValueError(
             f"positive_weights must be (own, other), each at least 0, got {positive_weights}."

@@ -23,9 +23,7 @@ class MultiLevelEncoder(tf.keras.Model):
         ValueError: if `head_dims` is empty or names a stage that the backbone lacks.
     """
 
-    def __init__(
-        self, make_backbone=resnet.make_resnet, head_dims=None, hidden_layers=1, **kwargs
-    ):
+    def __init__(self, make_backbone=resnet.make_resnet, head_dims=None, hidden_layers=1, **kwargs):
         super().__init__(**kwargs)
         head_dims = {"stage4": 128} if head_dims is None else dict(head_dims)
         self.backbone = make_backbone()

@@ -18,9 +18,7 @@ class MomentumEncoder(tf.Module):
         super().__init__(name="momentum_encoder")
         self.encoder = make_encoder()
         self.encoder.set_weights(query_encoder.get_weights())
-        self._pairs = list(
-            zip(self.encoder.trainable_variables, query_encoder.trainable_variables)
-        )
+        self._pairs = list(zip(self.encoder.trainable_variables, query_encoder.trainable_variables))
 
     def __call__(self, images, training=None):
         """[batch, height, width, 3] -> {level: [batch, dim]}, cut off from the gradient."""

@@ -48,6 +48,8 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
         raise ValueError(f"stem must be one of {STEMS}, got {stem!r}.")
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}.")
+    if bn_groups < 1:
+        raise ValueError(f"bn_groups must be at least 1, got {bn_groups}.")
     blocks_per_stage, bottleneck = _PLANS[depth]
     block = _bottleneck_block if bottleneck else _basic_block
 

@@ -53,11 +53,22 @@ class RunCheckpoint:
 
         Returns:
             The number of finished epochs; 0 where there is no checkpoint.
+
+        Raises:
+            InputError: if the checkpoint cannot be read or is of another model or of
+                another number of images.
         """
         newest = self._manager.latest_checkpoint
         if newest is None:
             return 0
-        self._checkpoint.restore(newest).assert_existing_objects_matched()
+        try:
+            self._checkpoint.restore(newest).assert_existing_objects_matched()
+        except (tf.errors.OpError, OSError, ValueError, AssertionError) as error:
+            raise InputError(
+                f"The checkpoint {newest} does not fit this run ({_first_line(error)}): it is "
+                "damaged, or the data set or the program has changed since; start anew with "
+                "another --model_dir."
+            ) from error
         return int(self.finished_epochs)
 
 

@@ -8,6 +8,8 @@ from csml_tf import mining
 from csml_tf.data import neighbor_table
 from csml_tf.errors import InputError
 
+_SHARES = ("neighbor_purity", "neighbor_churn")
+
 
 class NeighborRefresh:
     """Mines the neighbour table anew every few epochs, from epoch 0 on.
@@ -20,14 +22,19 @@ class NeighborRefresh:
 
     Raises:
         InputError: if the source has no `num_neighbors` other images.
+        ValueError: if a number is below 1.
     """
 
     def __init__(self, source, center_view, num_neighbors=5, every_epochs=5):
+        if num_neighbors < 1 or every_epochs < 1:
+            raise ValueError(
+                "num_neighbors and every_epochs must be at least 1, "
+                f"got {num_neighbors} and {every_epochs}."
+            )
         if num_neighbors >= len(source):
             raise InputError(
                 f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "
-                f"each: add images, or bind NeighborRefresh.num_neighbors = {len(source) - 1} "
-                "or less."
+                f"each: add images, or lower NUM_NEIGHBORS to {len(source) - 1} or less."
             )
         self._source = source
         self._center_view = center_view
@@ -58,5 +65,10 @@ class NeighborRefresh:
         if self._source.labels is not None:
             logs["neighbor_purity"] = neighbor_table.purity(current, self._source.labels)
         self.table.assign(current, epoch)
-        logging.info("Neighbors mined before epoch %d: %s", epoch + 1, logs)
+        shares = [f"{name} {logs[name]:.1%}" for name in _SHARES if name in logs]
+        logging.info(
+            "neighbors mined before epoch %d: %s",
+            epoch + 1,
+            ", ".join([*shares, f"{logs['mining_seconds']:.1f} s"]),
+        )
         return logs

@@ -56,16 +56,18 @@ def run(
         The trained `CsMl`.
 
     Raises:
-        InputError: if source, batch, queue and recipe do not fit each other, or the
-            run directory belongs to a run with other settings.
+        InputError: if source, batch, queue and recipe do not fit each other, the run
+            directory belongs to a run with other settings, the disk is full, or the
+            loss is no longer a number.
     """
+    _check_numbers(source, epochs, global_batch_size)
+    num_steps = pipeline.steps_per_epoch(source, global_batch_size)
     tf.keras.utils.set_random_seed(seed)
     with strategy.scope():
         model = make_model(seed=seed)
         model.compile(optimizer=make_optimizer())
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
-    num_steps = pipeline.steps_per_epoch(source, global_batch_size)
     _check_sizes(model, source, global_batch_size, strategy)
     run_directory.claim(settings())
 
@@ -97,6 +99,7 @@ def run(
             dataset, initial_epoch=epoch, epochs=epoch + 1, callbacks=[bar], verbose=0
         )
         row.update({name: values[-1] for name, values in history.history.items()})
+        _check_loss(row, run_directory)
         row["images_per_sec"] = bar.images_per_sec
         row["input_wait_fraction"] = bar.input_wait_fraction
         for monitor in monitors:
@@ -106,6 +109,17 @@ def run(
         _report(run_directory, board, row, epochs)
         checkpoints.save(epoch + 1)
     return model
+
+
+def _check_numbers(source, epochs, global_batch_size):
+    for knob, value in (("EPOCHS", epochs), ("GLOBAL_BATCH_SIZE", global_batch_size)):
+        if not isinstance(value, int) or value < 1:
+            raise InputError(f"{knob} must be a whole number from 1, got {value!r}.")
+    if len(source) < 2:
+        raise InputError(
+            f"{source.name} has {len(source)} image, and training tells images from each other: "
+            "give it a folder with hundreds."
+        )
 
 
 def _check_sizes(model, source, global_batch_size, strategy):
@@ -135,6 +149,15 @@ def _check_sizes(model, source, global_batch_size, strategy):
             source.name,
             len(source),
             max(len(source) // 4, global_batch_size + 1),
+        )
+
+
+def _check_loss(row, run_directory):
+    """A run that has diverged ends here, before it overwrites a good checkpoint."""
+    if not np.isfinite(row["loss"]):
+        raise InputError(
+            f"The loss of epoch {row['epoch']} is {row['loss']}: lower LEARNING_RATE and start "
+            f"anew with another --model_dir; {run_directory.checkpoints} holds the state before."
         )
 
 

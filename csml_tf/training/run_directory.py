@@ -56,15 +56,32 @@ class RunDirectory:
         )
 
     def read_metrics(self):
-        """The rows of `metrics.jsonl`, one dict per finished epoch."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+        """The rows of `metrics.jsonl`, one dict per finished epoch.
+
+        A last line that was cut off, by a crash or a full disk, does not count: the
+        checkpoint comes after the row, so that epoch is done again.
+        """
+        rows = []
+        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        for number, line in enumerate(lines, start=1):
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                if number < len(lines):
+                    raise InputError(
+                        f"Line {number} of {self.metrics} is no JSON ({error.msg}): mend or "
+                        "delete it."
+                    ) from error
+        return rows
 
     def summary(self):
         """One line about a finished run."""
         row = self.read_metrics()[-1]
-        knn = f", kNN top-1 {row['knn_top1']:.2%} ({row['knn_protocol']})" if "knn_top1" in row else ""
+        knn = (
+            f", kNN top-1 {row['knn_top1']:.2%} ({row['knn_protocol']})"
+            if "knn_top1" in row
+            else ""
+        )
         return (
             f"{self.path}: {row['epoch']} epochs, loss {row['loss']:.3f}{knn}; "
             f"the encoder is in {self.saved_model}"
@@ -89,7 +106,7 @@ def write_atomically(path, text):
 
 
 def _settings(config_text):
-    """"name = value" lines -> {name: value}; gin continues long values on further lines."""
+    """Lines of "name = value" -> {name: value}; gin continues long values on further lines."""
     joined = config_text.replace("\\\n", " ")
     settings = {}
     name = None

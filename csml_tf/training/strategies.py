@@ -1,6 +1,7 @@
 """Which devices a run uses."""
 
 import tensorflow as tf
+from absl import logging
 
 from csml_tf.errors import InputError
 
@@ -15,13 +16,18 @@ def make(name):
             ("mirrored" with more than one GPU, else "none").
 
     Raises:
-        InputError: if the name is unknown or the devices cannot be used.
+        InputError: if the name is unknown.
     """
     if name not in NAMES:
         raise InputError(f"--strategy must be one of {', '.join(NAMES)}, got {name!r}.")
+    num_gpus = len(tf.config.list_physical_devices("GPU"))
+    logging.info("TensorFlow %s sees %s.", tf.__version__, _count_gpus(num_gpus))
     if name == "auto":
-        name = "mirrored" if len(tf.config.list_physical_devices("GPU")) > 1 else "none"
-    if name == "none":
-        return tf.distribute.get_strategy()
-    strategy = tf.distribute.MirroredStrategy()
-    return strategy
+        name = "mirrored" if num_gpus > 1 else "none"
+    return tf.distribute.get_strategy() if name == "none" else tf.distribute.MirroredStrategy()
+
+
+def _count_gpus(num_gpus):
+    if num_gpus == 0:
+        return "no GPU and works on the CPU"
+    return f"{num_gpus} GPU" + "s" * (num_gpus > 1)

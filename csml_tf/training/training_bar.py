@@ -31,7 +31,11 @@ class TrainingBar(tf.keras.callbacks.Callback):
         """Starts the bar and the clock."""
         self._epoch = epoch
         self._bar = tqdm.tqdm(
-            total=self._num_steps, desc=f"epoch {epoch + 1}/{self._epochs}", unit=" steps"
+            total=self._num_steps,
+            desc=f"epoch {epoch + 1}/{self._epochs}",
+            unit=" steps",
+            leave=False,  # The log has a line for a finished epoch.
+            dynamic_ncols=True,
         )
         self._started = None
 

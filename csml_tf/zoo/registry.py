@@ -50,6 +50,13 @@ def load_model(id_or_dir):
         from 32 px up -> [batch, feature_dim] float32. Trainable.
 
     Raises:
-        InputError: if there is no such model.
+        InputError: if there is no such model, or it is damaged.
     """
-    return tf.keras.models.load_model(find_saved_model(id_or_dir), compile=False)
+    directory = find_saved_model(id_or_dir)
+    try:
+        return tf.keras.models.load_model(directory, compile=False)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"The model in {directory} cannot be read ({reason}): export it again."
+        ) from error

@@ -13,6 +13,7 @@ ROWS = {
     "csml_tf.errors": 0,
     "csml_tf.environment": 0,
     "csml_tf.progress": 0,
+    "csml_tf.quiet": 0,
     "csml_tf.losses": 0,
     "csml_tf.similarity": 0,
     "csml_tf.augment": 0,

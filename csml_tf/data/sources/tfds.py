@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 import tqdm
-from absl import logging
 
 from csml_tf.augment import geometric
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
+from csml_tf.quiet import quiet
 
 MAX_DECODED_BYTES = 2**30
 _LOAD_BATCH = 1024
@@ -46,8 +46,14 @@ def load_tfds(name, split, data_dir=None, download=False):
         raise InputError(f"{name} has no split {split!r}: it has {splits}.") from error
     _check_memory(name, split, info.num_bytes)
     image_key, label_key = _find_keys(builder)
-    with _quiet():
-        encoded, labels = _read_records(builder, split, image_key, label_key, info.num_examples)
+    try:
+        with quiet():
+            encoded, labels = _read_records(builder, split, image_key, label_key, info.num_examples)
+    except (OSError, ImportError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{name}:{split} cannot be read from {builder.data_path} ({_first_line(error)}): "
+            f"delete that folder and prepare the data set anew."
+        ) from error
     source_name = f"{name}:{split}"
     class_names = builder.info.features[label_key].names if label_key else None
     shape = builder.info.features[image_key].shape
@@ -73,7 +79,7 @@ def make_builder(name, data_dir=None, download=False):
     """
     data_dir = data_dir and os.path.expanduser(data_dir)
     try:
-        with _quiet():
+        with quiet():
             builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except tfds.core.DatasetNotFoundError as error:
         near = difflib.get_close_matches(name.split("/")[0].split(":")[0], _list_names(), n=3)
@@ -84,7 +90,9 @@ def make_builder(name, data_dir=None, download=False):
         ) from error
     except (AssertionError, ValueError) as error:  # A version or a config that is not there.
         raise InputError(f"{name!r} is not a TFDS data set: {_first_line(error)}") from error
-    with _quiet():
+    except (ImportError, OSError) as error:
+        raise InputError(f"{name} cannot be opened by TFDS: {_first_line(error)}") from error
+    with quiet():
         is_prepared = builder.is_prepared()
     if not is_prepared:
         if not download:
@@ -94,7 +102,9 @@ def make_builder(name, data_dir=None, download=False):
             )
         try:
             builder.download_and_prepare()
-        except (AssertionError, OSError, tfds.download.DownloadError) as error:
+        # The network, the disk, a package that is missing, a page that has moved: every data
+        # set has a script of its own, which may raise anything.
+        except Exception as error:
             raise InputError(f"{name} cannot be downloaded: {_first_line(error)}") from error
     return builder
 
@@ -115,7 +125,7 @@ def is_labelled(builder, split, num_examples=64):
         return False
     num_examples = min(num_examples, builder.info.splits[split].num_examples)
     head = f"{split}[:{num_examples}]"
-    with _quiet():
+    with quiet():
         _, labels = _read_records(builder, head, image_key, label_key, num_examples)
     return bool((labels >= 0).any())
 
@@ -205,15 +215,4 @@ def _list_names():
 
 
 def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keeps TFDS from logging every step, and warnings about its own old code."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(min(verbosity, logging.ERROR))
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,455 @@
+"""Steps of `CsMl` against METHOD.md as loops in NumPy."""
+
+import time
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.models import csml, encoder, resnet
+from csml_tf.models.split_batch_norm import SplitBatchNormalization
+from csml_tf.training import optim
+
+BATCH, SIZE = 4, 12
+NUM_NEGATIVES = 10  # The third batch of keys wraps round.
+EMA_DECAY = 0.7
+TEMPERATURE = 0.3
+LEARNING_RATE, SGD_MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 0.01
+ONE_BOX = np.array([[2, 1, 9, 10]])
+BOX_PER_IMAGE = np.array([[0, 0, 3, 4], [2, 1, 9, 10], [5, 5, 5, 9], [1, 6, 12, 12]])
+
+
+def make_backbone(bn_groups=1):
+    """The outputs of a ResNet in a hundredth of its time."""
+    images = tf.keras.Input([None, None, 3])
+    maps, stages = images, {}
+    for stage, channels in (("stage3", 4), ("stage4", 6)):
+        maps = tf.keras.layers.Conv2D(channels, 3, 2, "same", use_bias=False)(maps)
+        maps = SplitBatchNormalization(bn_groups, momentum=0.9)(maps)
+        maps = stages[stage] = tf.keras.layers.ReLU()(maps)
+    return tf.keras.Model(images, stages)
+
+
+def make_resnet():
+    return resnet.make_resnet(18, width=2, stem="cifar")
+
+
+def make_model(
+    head_dims=None, make_backbone=make_backbone, learning_rate=LEARNING_RATE, **settings
+):
+    head_dims = head_dims or {"stage4": 5}
+    defaults = {
+        "num_negatives": NUM_NEGATIVES,
+        "ema_decay": EMA_DECAY,
+        "temperature": TEMPERATURE,
+    }
+    model = csml.CsMl(
+        lambda: encoder.MultiLevelEncoder(make_backbone, head_dims), **{**defaults, **settings}
+    )
+    model.compile(optim.TorchSGD(learning_rate, SGD_MOMENTUM, WEIGHT_DECAY))
+    # Away from the start, where both encoders are the same.
+    rng = np.random.default_rng(5)
+    for variable in model.key_encoder.encoder.trainable_variables:
+        variable.assign_add(0.2 * rng.normal(size=variable.shape))
+    return model
+
+
+def make_views(seed, names=csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=[BATCH, SIZE, SIZE, 3]).astype("float32") for name in names}
+
+
+def fixed_boxes(boxes):
+    def random_boxes(seed, num_boxes, height, width, alpha):
+        del seed, alpha
+        assert (len(boxes), SIZE, SIZE) == (num_boxes, height, width)
+        return tf.constant(boxes, tf.int32)
+
+    return mock.patch.object(csml.cutmix, "random_boxes", random_boxes)
+
+
+def loop_cutmix(images, partners, boxes):
+    """-> (mixed images, share of `images` left in each)."""
+    mixed, kept = images.copy(), np.ones(len(images))
+    for i in range(len(images)):
+        top, left, bottom, right = boxes[i % len(boxes)]
+        mixed[i, top:bottom, left:right] = partners[i, top:bottom, left:right]
+        kept[i] = 1 - (bottom - top) * (right - left) / (SIZE * SIZE)
+    return mixed, kept
+
+
+def loop_info_nce(queries, positives, weights, negatives):
+    """-> (mean loss over the batch, its gradient with respect to the queries)."""
+    loss, gradient = 0.0, np.zeros(queries.shape)
+    for i, query in enumerate(queries):
+        strangers = np.exp(negatives @ query / TEMPERATURE)
+        for weight, positive in zip(weights[i], positives[i]):
+            hit = np.exp(query @ positive / TEMPERATURE)
+            total = hit + strangers.sum()
+            loss -= weight * np.log(hit / total) / len(queries)
+            # Softmax over [positive | queue], less 1 at the positive.
+            pull = (hit / total - 1) * positive + strangers @ negatives / total
+            gradient[i] += weight * pull / TEMPERATURE / len(queries)
+    return loss, gradient
+
+
+class LoopCsMl:
+    """The whole state of a run as arrays, and one step of it.
+
+    Only the encoder's outputs and its vector-Jacobian product are TensorFlow's.
+    """
+
+    def __init__(self, model, head_dims, make_backbone, kinds, own, other, level_weights):
+        self.encoder = encoder.MultiLevelEncoder(make_backbone, head_dims)
+        self.kinds, self.own, self.other = kinds, own, other
+        self.level_weights = level_weights
+        self.queries = [v.numpy() for v in model.query_encoder.trainable_variables]
+        self.keys = [v.numpy() for v in model.key_encoder.encoder.trainable_variables]
+        self.buffers = [np.zeros_like(value) for value in self.queries]
+        self.queues = {level: model.queues[level].keys.numpy().copy() for level in head_dims}
+        self.cursor = 0
+
+    def encode(self, parameters, images):
+        for variable, value in zip(self.encoder.trainable_variables, parameters):
+            variable.assign(value)
+        return {k: v.numpy() for k, v in self.encoder(images, training=True).items()}
+
+    def pull_back(self, images, cotangents):
+        with tf.GradientTape() as tape:
+            outputs = self.encoder(images, training=True)
+        return tape.gradient(
+            [outputs[level] for level in cotangents],
+            self.encoder.trainable_variables,
+            [tf.constant(value, tf.float32) for value in cotangents.values()],
+            unconnected_gradients="zero",
+        )
+
+    def step(self, views, boxes):
+        """-> {"loss": .., "loss_<level>_<kind>": ..}."""
+        self.keys = [EMA_DECAY * k + (1 - EMA_DECAY) * q for k, q in zip(self.keys, self.queries)]
+        names = [name for name in ("key", "neighbor_key") if name in views]
+        keys = [self.encode(self.keys, views[name]) for name in names]
+
+        logs = {"loss": 0.0}
+        gradients = [np.zeros_like(value) for value in self.queries]
+        for kind in self.kinds:
+            if kind == "image":
+                images, weights = views["query"], [(self.own, self.other)] * BATCH
+            elif kind == "neighbor":
+                images, weights = views["neighbor_query"], [(self.other, self.own)] * BATCH
+            else:
+                images, kept = loop_cutmix(views["query"], views["neighbor_query"], boxes)
+                weights = [(share, 1 - share) for share in kept]
+            embeddings = self.encode(self.queries, images)
+            cotangents = {}
+            for level, level_weight in self.level_weights.items():
+                positives = np.stack([key[level] for key in keys], axis=1)
+                loss, cotangent = loop_info_nce(
+                    embeddings[level], positives, weights, self.queues[level]
+                )
+                logs[f"loss_{level}_{kind}"] = loss
+                logs["loss"] += level_weight * loss / len(self.kinds)
+                cotangents[level] = level_weight * cotangent / len(self.kinds)
+            pulled = self.pull_back(images, cotangents)
+            gradients = [a + b.numpy() for a, b in zip(gradients, pulled)]
+
+        for i, gradient in enumerate(gradients):
+            decayed = gradient + WEIGHT_DECAY * self.queries[i]
+            self.buffers[i] = SGD_MOMENTUM * self.buffers[i] + decayed
+            self.queries[i] = self.queries[i] - LEARNING_RATE * self.buffers[i]
+        for row in range(BATCH):
+            for level, queue in self.queues.items():
+                queue[(self.cursor + row) % NUM_NEGATIVES] = keys[0][level][row]
+        self.cursor = (self.cursor + BATCH) % NUM_NEGATIVES
+        return logs
+
+
+ALL_KINDS = ("image", "neighbor", "mixed")
+TWO_LEVELS = {"stage3": 4, "stage4": 5}
+SETTINGS = [
+    # The authors', with and without neighbours as positives.
+    ("authors", {"epoch": 11}, {"own": 0.5, "other": 0.5}),
+    ("warm_up", {"epoch": 10}, {"own": 1.0, "other": 0.0}),
+    ("no_warm_up", {"epoch": 0, "neighbor_warmup_epochs": 0}, {"own": 0.5, "other": 0.5}),
+    (
+        "two_levels",
+        {
+            "epoch": 11,
+            "head_dims": TWO_LEVELS,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "positive_weights": (0.7, 0.4),
+        },
+        {"own": 0.7, "other": 0.4, "level_weights": {"stage3": 0.3, "stage4": 1.5}},
+    ),
+    ("integers", {"epoch": 11, "positive_weights": (1, 2)}, {"own": 1.0, "other": 2.0}),
+    (
+        "shallow_only",
+        {"epoch": 11, "head_dims": {"stage3": 5}},
+        {"own": 0.5, "other": 0.5, "level_weights": {"stage3": 1.0}},
+    ),
+    (
+        "boxes",
+        {"epoch": 11, "cutmix_box_per_image": True},
+        {"own": 0.5, "other": 0.5, "boxes": BOX_PER_IMAGE},
+    ),
+    (
+        "two_kinds",
+        {"epoch": 11, "query_kinds": ("mixed", "neighbor"), "positive_weights": (0.8, 0.2)},
+        {"own": 0.8, "other": 0.2, "kinds": ("mixed", "neighbor")},
+    ),
+    (
+        "neighbors_of_images",
+        {"epoch": 11, "query_kinds": ("image",)},
+        {"own": 0.5, "other": 0.5, "kinds": ("image",)},
+    ),
+    (
+        "moco",
+        {"epoch": 0, "query_kinds": ("image",), "positive_weights": (1.0, 0.0)},
+        {"own": 1.0, "other": 0.0, "kinds": ("image",), "views": ("query", "key")},
+    ),
+    (
+        "half_moco",
+        {"epoch": 11, "query_kinds": ("image",), "positive_weights": (0.5, 0.0)},
+        {"own": 0.5, "other": 0.0, "kinds": ("image",), "views": ("query", "key")},
+    ),
+    ("resnet", {"epoch": 11, "make_backbone": make_resnet}, {"own": 0.5, "other": 0.5, "steps": 1}),
+]
+
+
+class StepTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.named_parameters(SETTINGS)
+    def test_steps_match_loops(self, settings, expected):
+        settings, expected = dict(settings), dict(expected)
+        epoch = settings.pop("epoch")
+        boxes = expected.pop("boxes", ONE_BOX)
+        steps = expected.pop("steps", 3)
+        view_names = expected.pop("views", csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS)
+        model = make_model(**settings)
+        model.epoch.assign(epoch)
+        reference = LoopCsMl(
+            model,
+            settings.get("head_dims", {"stage4": 5}),
+            settings.get("make_backbone", make_backbone),
+            kinds=expected.pop("kinds", ALL_KINDS),
+            level_weights=expected.pop("level_weights", {"stage4": 1.0}),
+            **expected,
+        )
+        self.assertEqual(model.view_names, view_names)
+        for step in range(steps):
+            views = make_views(step, view_names)
+            model.reset_metrics()
+            with fixed_boxes(boxes):
+                logs = model.train_step(views)
+            self.assertAllClose(logs, reference.step(views, boxes), rtol=1e-4)
+            # Not close by standing still: the step moves them by a hundred times this.
+            near = {"rtol": 1e-4, "atol": 1e-4}
+            self.assertAllClose(model.query_encoder.trainable_variables, reference.queries, **near)
+            keys = model.key_encoder.encoder.trainable_variables
+            self.assertAllClose(keys, reference.keys, **near)
+            for level, queue in model.queues.items():
+                self.assertAllClose(queue.keys, reference.queues[level], **near)
+                self.assertEqual(queue.cursor.numpy(), reference.cursor)
+
+    def test_moco_is_softmax_cross_entropy(self):
+        model = make_model(query_kinds=("image",), positive_weights=(1.0, 0.0), ema_decay=1.0)
+        views = make_views(0, ("query", "key"))
+        queries = model.query_encoder(views["query"], training=True)["stage4"]
+        keys = model.key_encoder(views["key"], training=True)["stage4"]
+        hits = tf.reduce_sum(queries * keys, axis=1, keepdims=True)
+        logits = tf.concat([hits, queries @ tf.transpose(model.queues["stage4"].keys)], axis=1)
+        cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+            tf.zeros(BATCH, tf.int32), logits / TEMPERATURE
+        )
+        self.assertAllClose(model.train_step(views)["loss"], tf.reduce_mean(cross_entropy))
+
+    def test_only_the_anchors_keys_are_queued(self):
+        model = make_model(ema_decay=1.0)
+        views = make_views(0)
+        keys = model.key_encoder(views["key"], training=True)["stage4"].numpy()
+        neighbor_keys = model.key_encoder(views["neighbor_key"], training=True)["stage4"].numpy()
+        start = model.queues["stage4"].keys.numpy()
+        model.train_step(views)
+        queue = model.queues["stage4"].keys.numpy()
+        self.assertAllClose(queue[:BATCH], keys, atol=1e-5)
+        self.assertAllEqual(queue[BATCH:], start[BATCH:])
+        for key in neighbor_keys:
+            self.assertGreater(np.abs(queue - key).max(axis=1).min(), 1e-3)
+
+    def test_loss_is_the_weighted_sum_of_its_running_parts(self):
+        model = make_model(TWO_LEVELS, level_weights={"stage3": 0.3, "stage4": 1.5})
+        for step in range(2):
+            logs = model.train_step(make_views(step))
+        self.assertLen(logs, 7)
+        self.assertEqual(set(logs), {metric.name for metric in model.metrics})
+        expected = sum(
+            weight * logs[f"loss_{level}_{kind}"] / 3
+            for level, weight in (("stage3", 0.3), ("stage4", 1.5))
+            for kind in ALL_KINDS
+        )
+        self.assertAllClose(logs["loss"], expected)
+
+    def test_trains_the_query_encoder_only(self):
+        model = make_model()
+        variables = model.query_encoder.trainable_variables
+        self.assertEqual([id(v) for v in model.trainable_variables], [id(v) for v in variables])
+        key_variables = model.key_encoder.encoder.variables
+        self.assertEmpty({id(v) for v in key_variables} & {id(v) for v in variables})
+
+    def test_key_encoder_gets_no_gradient(self):
+        """With a decay of 1 its parameters stay what they are, to the last bit."""
+        model = make_model(ema_decay=1.0)
+        before = [v.numpy() for v in model.key_encoder.encoder.trainable_variables]
+        queries = [v.numpy() for v in model.query_encoder.trainable_variables]
+        model.train_step(make_views(0))
+        for value, start in zip(model.key_encoder.encoder.trainable_variables, before):
+            self.assertAllEqual(value, start)
+        for value, start in zip(model.query_encoder.trainable_variables, queries):
+            self.assertNotAllEqual(value, start)
+
+    def test_call_is_the_query_encoder(self):
+        model = make_model()
+        images = make_views(0)["query"]
+        self.assertAllClose(model(images), model.query_encoder(images, training=False))
+
+
+class SeedTest(tf.test.TestCase, parameterized.TestCase):
+    def queue_rows(self, bn_groups, seed):
+        """The keys of the same images in two steps of an encoder that stands still."""
+        model = make_model(
+            make_backbone=lambda: make_backbone(bn_groups),
+            learning_rate=0.0,
+            ema_decay=1.0,
+            seed=seed,
+        )
+        rng = np.random.default_rng(0)
+        for variable in model.key_encoder.encoder.trainable_variables:
+            variable.assign(rng.normal(size=variable.shape))
+        for _ in range(2):
+            model.train_step(make_views(0))
+        return np.split(model.queues["stage4"].keys.numpy()[: 2 * BATCH], 2)
+
+    def test_the_order_of_the_keys_does_not_matter_to_one_group(self):
+        rows = [rows for seed in (0, 1) for rows in self.queue_rows(1, seed)]
+        for other in rows[1:]:
+            self.assertAllClose(other, rows[0], atol=1e-5)
+
+    def test_groups_are_shuffled_by_seed_and_step(self):
+        rows = [rows for seed in (0, 1) for rows in self.queue_rows(2, seed)]
+        partitions = np.unique(np.round(rows, 4), axis=0)
+        # Four images make three pairs of pairs.
+        self.assertBetween(len(partitions), 2, 3)
+        self.assertAllEqual(self.queue_rows(2, 0), rows[:2])
+
+    def boxes(self, seed, **settings):
+        drawn = []
+        random_boxes = csml.cutmix.random_boxes
+
+        def record(*args):
+            drawn.append(random_boxes(*args).numpy().tolist())
+            self.assertEqual(args[-1], settings.get("cutmix_alpha", 2.0))
+            return random_boxes(*args)
+
+        model = make_model(seed=seed, **settings)
+        with mock.patch.object(csml.cutmix, "random_boxes", record):
+            for _ in range(4):
+                model.train_step(make_views(0))
+        return drawn
+
+    def test_boxes_are_drawn_by_seed_and_step(self):
+        boxes = self.boxes(0)
+        self.assertEqual(np.shape(boxes), (4, 1, 4))
+        self.assertGreater(len(np.unique(boxes, axis=0)), 2)
+        self.assertEqual(self.boxes(0), boxes)
+        self.assertNotEqual(self.boxes(1), boxes)
+
+    def test_box_per_image(self):
+        boxes = self.boxes(0, cutmix_box_per_image=True, cutmix_alpha=0.5)
+        self.assertEqual(np.shape(boxes), (4, BATCH, 4))
+        self.assertGreater(len(np.unique(boxes[0], axis=0)), 2)
+
+
+class FitTest(tf.test.TestCase):
+    def test_is_the_same_as_steps(self):
+        views = [make_views(step) for step in range(3)]
+        stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
+        model, stepwise = make_model(), make_model()
+        stepwise.query_encoder.set_weights(model.query_encoder.get_weights())
+        stepwise.key_encoder.encoder.set_weights(model.key_encoder.encoder.get_weights())
+        history = model.fit(tf.data.Dataset.from_tensor_slices(stacked), verbose=0).history
+        for view in views:
+            logs = stepwise.train_step(view)
+        self.assertEqual(set(history), set(logs))
+        for name, values in history.items():
+            self.assertAllClose(values, [logs[name]], rtol=1e-4)
+        for actual, expected in zip(model.get_weights(), stepwise.get_weights()):
+            self.assertAllClose(actual, expected, rtol=1e-4, atol=1e-4)
+
+    def test_epochs_start_new_means_and_the_epoch_counts(self):
+        # Nothing moves, and each step writes the whole queue: from epoch 1 on only the
+        # weights of the positives can change the loss.
+        model = make_model(
+            neighbor_warmup_epochs=2, learning_rate=0.0, ema_decay=1.0, num_negatives=BATCH
+        )
+        batches = tf.data.Dataset.from_tensors(make_views(0))
+        counter = tf.keras.callbacks.LambdaCallback(
+            on_epoch_begin=lambda epoch, logs: model.epoch.assign(epoch)
+        )
+        history = model.fit(batches, epochs=4, callbacks=[counter], verbose=0).history
+        _, warm_up, first, second = history["loss_stage4_image"]
+        self.assertNotAllClose(first, warm_up, rtol=1e-3)
+        self.assertAllClose(second, first, rtol=1e-5)
+
+    def test_waiting_for_the_input_is_counted(self):
+        views = make_views(0, ("query", "key"))
+
+        def slow_batches():
+            for _ in range(4):
+                time.sleep(0.2)
+                yield views
+
+        spec = {name: tf.TensorSpec(value.shape) for name, value in views.items()}
+        batches = tf.data.Dataset.from_generator(slow_batches, output_signature=spec)
+        model = make_model(query_kinds=("image",), positive_weights=(1, 0))
+        self.assertEqual(model.input_wait_s, 0.0)
+        model.fit(batches, verbose=0)
+        first = model.input_wait_s
+        self.assertGreater(first, 0.0)
+        # Traced by now, the steps are short, and little of a wait hides behind a step.
+        started = time.perf_counter()
+        model.fit(batches, verbose=0)
+        self.assertBetween(model.input_wait_s - first, 0.3, time.perf_counter() - started)
+
+
+class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(
+        ({"query_kinds": ("image", "blended")}, r"query_kinds must be out of .*'blended'"),
+        ({"query_kinds": ()}, r"query_kinds must be out of .*, got \(\)"),
+        ({"query_kinds": ("image", "image")}, "query_kinds must be out of"),
+        ({"positive_weights": (1.0,)}, "positive_weights must be .* got"),
+        ({"positive_weights": (1.0, -0.1)}, "positive_weights must be .* at least 0"),
+        ({"ema_decay": 1.1}, r"ema_decay must be in \[0, 1\], got 1.1"),
+        ({"ema_decay": -0.1}, r"ema_decay must be in \[0, 1\], got -0.1"),
+        ({"temperature": 0}, "temperature must be above 0, got 0"),
+        ({"cutmix_alpha": 0}, "cutmix_alpha must be above 0, got 0"),
+        ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
+        ({"level_weights": {"stage3": 1.0}}, r"level_weights must name .*\['stage4'\]"),
+        ({"level_weights": {"stage3": 1, "stage4": 1}}, "level_weights must name"),
+    )
+    def test_rejects(self, settings, message):
+        with self.assertRaisesRegex(ValueError, message):
+            make_model(**settings)
+
+    @parameterized.parameters(
+        ({}, 4),
+        ({"query_kinds": ("image",)}, 4),
+        ({"query_kinds": ("mixed",), "positive_weights": (1.0, 0.0)}, 4),
+        ({"query_kinds": ["image"], "positive_weights": (1.0, 0.0)}, 2),
+    )
+    def test_view_names(self, settings, expected):
+        names = ("query", "key", "neighbor_query", "neighbor_key")
+        self.assertEqual(make_model(**settings).view_names, names[:expected])
+
+
+if __name__ == "__main__":
+    tf.test.main()

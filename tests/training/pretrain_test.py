@@ -1,0 +1,171 @@
+import functools
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.training import optim
+from csml_tf.training.run_directory import RunDirectory
+from tests.training import tiny_run
+
+EPOCHS = 3
+CLOCKS = {"seconds", "mining_seconds", "images_per_sec", "input_wait_fraction"}
+
+
+class Interruption:
+    """A monitor that ends the run like Ctrl-C, when an epoch is trained but not yet saved."""
+
+    def __init__(self, in_epoch):
+        self._in_epoch = in_epoch
+
+    def is_due(self, finished_epochs, epochs):
+        return finished_epochs == self._in_epoch
+
+    def measure(self, encoder):
+        raise KeyboardInterrupt
+
+
+def load_state(directory):
+    """Everything in the newest checkpoint, by name."""
+    reader = tf.train.load_checkpoint(str(directory / "checkpoints"))
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if name != "_CHECKPOINTABLE_OBJECT_GRAPH"}
+
+
+def figures(directory):
+    """The rows of metrics.jsonl without what a clock measures."""
+    rows = RunDirectory(directory).read_metrics()
+    return [{name: row[name] for name in row.keys() - CLOCKS} for row in rows]
+
+
+class ResumeTest(tf.test.TestCase, parameterized.TestCase):
+    """Ends as if nothing had happened: all of the state, and every figure."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.whole = tiny_run.make_temp_dir(cls.addClassCleanup)
+        tiny_run.run(cls.whole, EPOCHS)
+
+    # Neighbours are mined before epochs 1 and 3: anew in one case, out of the
+    # checkpoint in the other.
+    @parameterized.parameters(3, 2)
+    def test_ends_like_an_undisturbed_run(self, in_epoch):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        with self.assertRaises(KeyboardInterrupt):
+            tiny_run.run(directory, EPOCHS, [Interruption(in_epoch)])
+        self.assertLen(figures(directory), in_epoch - 1)
+        with self.assertLogs("absl", "INFO") as logs:
+            tiny_run.run(directory, EPOCHS)
+        self.assertIn(f"Going on from {directory} after epoch {in_epoch - 1}.", "".join(logs.output))
+
+        expected, actual = load_state(self.whole), load_state(directory)
+        self.assertEqual(expected.keys(), actual.keys())
+        for part in (
+            "query_encoder",
+            "key_encoder",
+            "queues",
+            "cursor",
+            "neighbor_indices",
+            "buffers",
+            "finished_epochs",
+        ):
+            self.assertTrue(any(part in name for name in actual), part)
+        for name, value in expected.items():
+            self.assertAllEqual(value, actual[name], name)
+        self.assertEqual(figures(self.whole), figures(directory))
+
+    def test_one_row_per_epoch(self):
+        rows = RunDirectory(self.whole).read_metrics()
+        self.assertEqual([row["epoch"] for row in rows], [1, 2, 3])
+        self.assertEqual([row["step"] for row in rows], [3, 6, 9])
+        for epoch, row in enumerate(rows):
+            rate = optim.cosine_schedule(epoch, EPOCHS, 0.03 * tiny_run.BATCH / 256)
+            self.assertAlmostEqual(row["learning_rate"], rate)
+            parts = {f"loss_{s}_{k}" for s in ("stage3", "stage4") for k in ("image", "neighbor", "mixed")}
+            self.assertContainsSubset(parts, row)
+            self.assertAlmostEqual(row["loss"], sum(row[part] for part in parts) / 3, places=4)
+            self.assertGreater(row["images_per_sec"], 0)
+            self.assertBetween(row["input_wait_fraction"], 0, 1)
+        self.assertEqual(["neighbor_purity" in row for row in rows], [True, False, True])
+        self.assertEqual(["neighbor_churn" in row for row in rows], [False, False, True])
+
+    def test_finished_run_says_so(self):
+        before = load_state(self.whole)
+        with self.assertLogs("absl", "INFO") as logs:
+            model = tiny_run.run(self.whole, EPOCHS)
+        self.assertIn("is finished: 3 epochs are done", "".join(logs.output))
+        self.assertLen(figures(self.whole), EPOCHS)
+        self.assertAllEqual(model.optimizer.iterations, 9)
+        self.assertAllEqual(model.queues["stage4"].cursor, 9 * tiny_run.BATCH % 40)
+        self.assertEqual(before.keys(), load_state(self.whole).keys())
+
+    def test_refuses_a_run_with_other_settings(self):
+        with self.assertRaisesRegex(InputError, r"SEED is 0 there and 1 here.*--model_dir"):
+            tiny_run.run(self.whole, EPOCHS, seed=1)
+
+    def test_refuses_when_the_data_set_has_grown(self):
+        with self.assertRaisesRegex(InputError, "does not fit this run.*data set"):
+            tiny_run.run(self.whole, EPOCHS, source=tiny_run.make_source(50))
+
+    def test_trains(self):
+        model = tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), 1)
+        fresh = tiny_run.make_model()
+        self.assertNotAllClose(
+            model.query_encoder.trainable_variables[0], fresh.query_encoder.trainable_variables[0]
+        )
+
+
+class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
+    """What is found out before the first step, and what to do about it."""
+
+    @parameterized.parameters(
+        ({"make_model": functools.partial(tiny_run.make_model, num_negatives=16)}, "NUM_NEGATIVES"),
+        ({"global_batch_size": 49}, "larger than 48 digits, which has 48: lower GLOBAL_BATCH_SIZE"),
+        ({"global_batch_size": 15}, "15 images cannot be split into 2 .* a multiple of 2"),
+        ({"global_batch_size": 0}, "GLOBAL_BATCH_SIZE must be a whole number from 1, got 0"),
+        ({"epochs": 0}, "EPOCHS must be a whole number from 1, got 0"),
+        ({"epochs": 1.5}, "EPOCHS must be a whole number from 1, got 1.5"),
+    )
+    def test_rejects(self, options, message):
+        with self.assertRaisesRegex(InputError, message):
+            tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), **options)
+
+    def test_rejects_one_image(self):
+        source = memory.MemorySource(np.zeros([1, 8, 8], np.uint8), name="lonely")
+        with self.assertRaisesRegex(InputError, "lonely has 1 image"):
+            tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), source=source)
+
+    def test_rejects_fewer_images_than_neighbors(self):
+        with self.assertRaisesRegex(InputError, "3 digits has 3 images, too few for 3 neighbors"):
+            tiny_run.run(
+                tiny_run.make_temp_dir(self.addCleanup), source=tiny_run.make_source(3), global_batch_size=2
+            )
+
+    def test_rejects_several_replicas(self):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with self.assertRaisesRegex(InputError, "--strategy=none"):
+            tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), strategy=strategy)
+
+    def test_warns_of_a_queue_longer_than_the_data_set(self):
+        make_model = functools.partial(tiny_run.make_model, num_negatives=49)
+        with self.assertLogs("absl", "WARNING") as logs:
+            tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), 1, make_model=make_model)
+        self.assertRegex("".join(logs.output), "queue of 49 keys .* 48 images.*NUM_NEGATIVES = 17")
+
+    def test_diverged_run_ends_and_keeps_its_checkpoint(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+
+        def explode(epoch, epochs, peak_learning_rate):
+            return float("nan") if epoch == 1 else peak_learning_rate
+
+        with self.assertRaisesRegex(InputError, "loss of epoch 2 is nan: lower LEARNING_RATE"):
+            tiny_run.run(directory, 3, schedule=explode)
+        self.assertEqual(load_state(directory)["finished_epochs/.ATTRIBUTES/VARIABLE_VALUE"], 1)
+        self.assertLen(figures(directory), 1)
+
+
+if __name__ == "__main__":
+    tf.test.main()
