@@ -31,9 +31,19 @@ help:
 	@echo "Every target makes $(VENV) when it is missing (3 GB, a few minutes the first time)."
 	@echo "make PYTHON=python3.10 VENV=.venv310 test   chooses the interpreter and the folder."
 
+# What `make demo` shows and then runs.
+define open_encoder
+import tensorflow as tf
+encoder = tf.keras.models.load_model("runs/quickstart/saved_model", compile=False)
+print("features:", encoder(tf.random.uniform([1, 32, 32, 3])).shape)
+endef
+export open_encoder
+
 demo: $(stamp)
 	$(run) tools/train.py --gin_file=quickstart.gin --model_dir=runs/quickstart
 	$(run) tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
+	@echo; echo "Open the encoder from Python, without this package:"; echo; echo "$$open_encoder"; echo
+	@TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 $(run) -c "$$open_encoder"
 
 test: $(stamp)
 	$(run) -m pytest -m "not slow"

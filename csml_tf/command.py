@@ -16,16 +16,20 @@ _EXIT_INTERRUPTED = 130
 _HELP = {"-?", "-h", "--help", "--helpshort", "--helpfull", "--helpxml"}
 
 
-def run(main):
+def run(main, num_arguments=0):
     """Runs a tool's `main(argv)` through absl and leaves with its exit code.
 
-    0 when all went well, 1 for a full disk and the like, 2 for bad input, 130 for
-    Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    The code is 0 when all went well, 1 for a full disk and the like, 2 for bad input,
+    130 for Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+
+    Args:
+        main: function of argv.
+        num_arguments: how many words without a flag the tool takes at most.
     """
 
     def guarded(argv):
         _show_our_log_only()
-        if len(argv) > 1:
+        if len(argv) > 1 + num_arguments:
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
             return main(argv)

@@ -54,7 +54,8 @@ def cosine_top_k(queries, bank, k, query_indices=None, on_block=None):
         own = tf.constant(own, tf.int32)
         best = None
         for offset, bank_block in bank_blocks:
-            block_k = tf.constant(min(k, len(bank_block)))  # A Python int would trace anew for each k.
+            # As a tensor: a Python number would be traced anew for each k.
+            block_k = tf.constant(min(k, len(bank_block)))
             found = _block_top_k(block, bank_block, own - offset, block_k)
             found = (found[0], found[1] + offset)
             best = found if best is None else _merge(best, found, tf.constant(k))

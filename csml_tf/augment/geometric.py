@@ -282,7 +282,7 @@ def _sides(images):
 def _scale_one_image(image, resized, corner, size):
     """The part of `size` from `corner` on of an image scaled to `resized`.
 
-    This op and `resample_matrix` give the same pixels. In a tf.data pipeline of
+    This op and `resample_matrix` give the same pixels up to rounding. In a tf.data pipeline of
     500 x 375 photographs and 224 pixel crops on two cores the op made 1040 crops
     per second and two dense matmuls 440: it touches only the weights that are not
     zero, and it stays on the thread that calls it. On small images of one size a

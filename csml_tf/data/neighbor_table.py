@@ -53,7 +53,8 @@ class NeighborTable(tf.Module):
 
     def save(self, path):
         """Writes the table as a NumPy file of [num_images, num_neighbors] int32."""
-        np.save(path, self.neighbor_indices.numpy())
+        with open(path, "wb") as file:  # Given a name, NumPy may append ".npy" to it.
+            np.save(file, self.neighbor_indices.numpy())
 
 
 def load_neighbor_indices(path):

@@ -40,6 +40,8 @@ def make_export_models(encoder, mean, std):
     features = tf.keras.layers.GlobalAveragePooling2D(name="features")(stages[_LAST_STAGE])
     model = tf.keras.Model(images, features, name="encoder")
     model.projection_head = _copy_head(encoder.heads[encoder.levels[-1]])
+    # The features do not depend on it: fine-tuning would warn of missing gradients.
+    model.projection_head.trainable = False
     return model, tf.keras.Model(images, {**stages, "features": features})
 
 

@@ -63,7 +63,7 @@ class RunCheckpoint:
             return 0
         try:
             self._checkpoint.restore(newest).assert_existing_objects_matched()
-        except (tf.errors.OpError, OSError, ValueError, AssertionError) as error:
+        except (tf.errors.OpError, OSError, ValueError, IndexError, AssertionError) as error:
             raise InputError(
                 f"The checkpoint {newest} does not fit this run ({_first_line(error)}): it is "
                 "damaged, or the data set or the program has changed since; start anew with "

@@ -32,7 +32,10 @@ def make_backbone(bn_groups=2):
     images = x = tf.keras.Input([None, None, 3])
     stages = {}
     for stage in resnet.STAGES:
-        x = tf.keras.layers.Conv2D(4, 3, 2, "same", use_bias=False)(x)
+        initializer = tf.keras.initializers.VarianceScaling(2.0)
+        x = tf.keras.layers.Conv2D(4, 3, 2, "same", use_bias=False, kernel_initializer=initializer)(
+            x
+        )
         x = SplitBatchNormalization(bn_groups)(x)
         x = stages[stage] = tf.keras.layers.ReLU()(x)
     return tf.keras.Model(images, stages)

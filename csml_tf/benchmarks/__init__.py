@@ -1,0 +1,1 @@
+"""Measurements of speed and memory; each returns one dict of plain figures."""

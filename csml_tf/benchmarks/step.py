@@ -1,0 +1,102 @@
+"""The training step alone: random views in memory, no input pipeline."""
+
+import functools
+import resource
+import statistics
+import sys
+import time
+
+import tensorflow as tf
+
+from csml_tf.errors import InputError
+from csml_tf.models import csml, encoder, resnet
+from csml_tf.training import optim
+
+METHODS = ("csml", "moco")
+_ARCHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
+ARCHS = tuple(_ARCHS)
+
+
+def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
+    """Times whole steps of one level, as the authors' code has it, with ordinary batch norm.
+
+    Args:
+        method: "csml" or "moco".
+        arch: one of `ARCHS`.
+        stem: as for `resnet.make_resnet`.
+        width: as for `resnet.make_resnet`.
+        res: height and width of a view, pixels.
+        batch: anchors per step.
+        queue: keys in the queue, more than `batch`.
+        steps: that are timed; the median counts.
+        warmup: steps before, the first of which includes tracing.
+
+    Returns:
+        dict of the arguments, "step_s" (seconds: median, min, max, n), "anchors_per_s",
+        "warmup_s", "peak_rss_mb" (of the process, 2**20 bytes) and "last_loss".
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+    if min(width, res, batch, steps, warmup) < 1 or queue <= batch:
+        raise InputError(
+            "width, res, batch, steps and warmup must be at least 1 and queue above batch: "
+            f"got {width}, {res}, {batch}, {steps}, {warmup} and {queue}."
+        )
+    tf.keras.utils.set_random_seed(0)
+    model = make_model(method, arch, stem, width, queue)
+    views = {name: tf.random.normal([batch, res, res, 3]) for name in model.view_names}
+    train_step = tf.function(model.train_step)
+    warmup_s = sum(_timed(train_step, views)[0] for _ in range(warmup))
+    seconds = []
+    for _ in range(steps):
+        elapsed_s, loss = _timed(train_step, views)
+        seconds.append(elapsed_s)
+    median_s = statistics.median(seconds)
+    return {
+        "bench": "step",
+        "method": method,
+        "arch": arch,
+        "stem": stem,
+        "width": width,
+        "res": res,
+        "batch": batch,
+        "queue": queue,
+        "tensorflow": tf.__version__,
+        "step_s": {
+            "median": round(median_s, 4),
+            "min": round(min(seconds), 4),
+            "max": round(max(seconds), 4),
+            "n": steps,
+        },
+        "anchors_per_s": round(batch / median_s, 3),
+        "warmup_s": round(warmup_s, 2),
+        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "last_loss": round(loss, 5),
+    }
+
+
+def make_model(method, arch, stem, width, queue):
+    """A compiled `CsMl` with the authors' settings for "csml", or MoCo v2's for "moco"."""
+    make_backbone = functools.partial(resnet.make_resnet, _ARCHS[arch], width, stem)
+    settings = {"neighbor_warmup_epochs": 0}
+    if method == "moco":
+        settings = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
+    model = csml.CsMl(
+        functools.partial(encoder.MultiLevelEncoder, make_backbone),
+        num_negatives=queue,
+        **settings,
+    )
+    model.compile(optimizer=optim.TorchSGD())
+    return model
+
+
+def _timed(train_step, views):
+    started = time.perf_counter()
+    loss = float(train_step(views)["loss"])
+    return time.perf_counter() - started, loss
+
+
+def _peak_rss_mb():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

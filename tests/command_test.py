@@ -1,0 +1,99 @@
+import contextlib
+import errno
+import io
+import logging as std_logging
+import sys
+from unittest import mock
+
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import command, features
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import folder
+from csml_tf.errors import InputError
+from tests.data.sources import image_files
+
+
+class RunTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        for name in (None, "tensorflow", "absl"):
+            logger = std_logging.getLogger(name)
+            self.addCleanup(logger.setLevel, logger.level)
+        self.enter_context(mock.patch.object(sys, "argv", ["tools/one.py"]))
+
+    def run_tool(self, main, argv=("tools/one.py",)):
+        """-> (exit code, text on stderr)."""
+        stderr = io.StringIO()
+        with (
+            mock.patch.object(command.app, "run", lambda guarded: sys.exit(guarded(list(argv)))),
+            contextlib.redirect_stderr(stderr),
+            self.assertRaises(SystemExit) as end,
+        ):
+            command.run(main)
+        return end.exception.code, stderr.getvalue()
+
+    def raises(self, error):
+        def main(argv):
+            raise error
+
+        return self.run_tool(main)
+
+    def test_success(self):
+        self.assertEqual(self.run_tool(lambda argv: None), (None, ""))
+
+    @parameterized.parameters(
+        (InputError("mend it."), 2, "mend it."),
+        (KeyboardInterrupt(), 130, "Interrupted: repeat the command to go on."),
+        (OSError(errno.ENOSPC, "No space left on device", "f"), 1, "free some space"),
+        (PermissionError(errno.EACCES, "Permission denied", "f"), 1, "choose another folder"),
+        (tf.errors.UnknownError(None, None, "a; No space left on device"), 1, "The disk is full"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), 1, "lower GLOBAL_BATCH_SIZE"),
+        (tf.errors.UnknownError(None, None, "x InputError: mend it.\nTrace"), 2, "mend it."),
+    )
+    def test_one_sentence(self, error, code, sentence):
+        actual, text = self.raises(error)
+        self.assertEqual(actual, code)
+        self.assertRegex(text, f"^tools/one.py: .*{sentence}.*\n$")
+
+    @parameterized.parameters(
+        ValueError("ours"),
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        tf.errors.InvalidArgumentError(None, None, "shapes"),
+    )
+    def test_our_faults_keep_their_traceback(self, error):
+        with (
+            mock.patch.object(command.app, "run", lambda guarded: guarded(["tools/one.py"])),
+            self.assertRaises(type(error)),
+        ):
+            command.run(mock.Mock(side_effect=error))
+
+    def test_unexpected_argument(self):
+        code, text = self.run_tool(lambda argv: None, ["tools/one.py", "extra"])
+        self.assertEqual(
+            (code, text), (2, "tools/one.py: Unexpected arguments ['extra']: see --help.\n")
+        )
+
+    def test_folder_that_turns_out_broken_inside_tf_data(self):
+        directory = image_files.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(directory, 20)
+        for i in range(3):  # Head and tail are right, so opening does not notice.
+            png = image_files.encode(image_files.noise(i), "PNG")
+            image_files.write(png[:60] + bytes(60) + png[120:], directory, f"{i:03d}.png")
+        with mock.patch.object(folder, "MAX_DECODED_BYTES", 0):
+            source = folder.FolderSource(directory)
+
+        def main(argv):
+            features.extract_features(features.flatten, source, CenterView(8))
+
+        code, text = self.run_tool(main)
+        self.assertEqual(code, 2)
+        self.assertRegex(
+            text.splitlines()[-1], r"^tools/one.py: \d of 20 files in .* 1%: .*them\.$"
+        )
+        self.assertNotIn("Traceback", text)
+
+
+if __name__ == "__main__":
+    tf.test.main()

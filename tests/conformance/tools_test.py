@@ -1,0 +1,184 @@
+"""Every tool: its help, its exit codes, and one sentence for each bad input."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+from absl.testing import absltest
+
+from csml_tf.export import saved_model
+from tests.data.sources import image_files
+from tests.training import tiny_run
+
+ROOT = pathlib.Path(__file__).parents[2]
+TOOLS = sorted(f"tools/{path.name}" for path in (ROOT / "tools").glob("*.py"))
+
+
+def train(*arguments, recipe="quickstart.gin"):
+    return ["tools/train.py", f"--gin_file={recipe}", "--gin_bindings=WIDTH = 1", *arguments]
+
+
+def evaluate(*arguments, dataset="digits"):
+    return ["tools/evaluate.py", f"--dataset={dataset}", *arguments]
+
+
+class ToolsTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tiny_run.make_temp_dir(cls.addClassCleanup)
+        for name in (
+            "empty",
+            "one",
+            "corrupt",
+            "flat",
+            "other/checkpoints",
+            "unfinished/checkpoints",
+        ):
+            (folder / name).mkdir(parents=True)
+        image_files.write_pngs(folder / "one", 1)
+        image_files.write_pngs(folder / "flat", 12)
+        image_files.write_pngs(folder / "corrupt", 12)
+        (folder / "corrupt" / "003.png").write_bytes(b"no image")
+        (folder / "other" / "config.gin").write_text("BN_GROUPS = 2\nDATASET = 'cifar10'\n")
+        saved_model.export(
+            tiny_run.make_encoder(), folder / "model", (0.5,) * 3, (0.5,) * 3, {"image_size": 16}
+        )
+        run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
+        tiny = "--gin_bindings=GLOBAL_BATCH_SIZE = 2"
+        # Name -> (command line, exit code, what its one line on stderr has to say).
+        cls.bad = {
+            "unknown recipe": (
+                train(run, recipe="r51.gin"),
+                2,
+                "no recipe r51.gin.*quickstart.gin",
+            ),
+            "misspelt knob": (train(run, "--gin_bindings=EPOCSH = 2"), 2, "did you mean 'EPOCHS'"),
+            "misspelt parameter": (
+                train(run, "--gin_bindings=CsMl.temprature = 2"),
+                2,
+                "did you mean 'temperature'",
+            ),
+            "bad value": (train(run, "--gin_bindings=DEPTH = 19"), 2, "depth must be one of"),
+            "missing data": (
+                train(run, "--dataset=cifar10", f"--data_dir={folder}/tfds"),
+                2,
+                "cifar10 is not prepared in .*--download",
+            ),
+            "unknown data": (train(run, "--dataset=cifar01"), 2, "nearest are cifar10"),
+            "missing folder": (
+                train(run, f"--dataset=folder:{folder}/no"),
+                2,
+                "There is no folder",
+            ),
+            "empty folder": (train(run, f"--dataset=folder:{folder}/empty"), 2, "No image in"),
+            "one image": (train(run, f"--dataset=folder:{folder}/one"), 2, "has 1 image"),
+            "corrupt": (
+                train(run, f"--dataset=folder:{folder}/corrupt"),
+                2,
+                "1 of 12 files .* no readable images, more than 1%: 003.png",
+            ),
+            "large batch": (
+                train(run, f"--dataset=folder:{folder}/flat"),
+                2,
+                r"A batch of \d+ images is larger than .* has 12: lower GLOBAL_BATCH_SIZE",
+            ),
+            "small queue": (
+                train(run, "--gin_bindings=NUM_NEGATIVES = 9"),
+                2,
+                "raise NUM_NEGATIVES",
+            ),
+            "groups": (
+                train(run, f"--dataset=folder:{folder}/flat", tiny, "--gin_bindings=BN_GROUPS = 3"),
+                2,
+                "multiple of 3",
+            ),
+            "other run": (
+                train(f"--model_dir={folder}/other"),
+                2,
+                "run with other settings .*not set there and .* here",
+            ),
+            "file as run": (
+                train(f"--model_dir={folder}/other/config.gin"),
+                2,
+                "cannot be made .*--model_dir",
+            ),
+            "extra argument": (train(run, "more"), 2, "Unexpected arguments"),
+            "no model": (evaluate("--model=r51"), 2, "no model 'r51'"),
+            "unfinished run": (
+                evaluate(f"--model={folder}/unfinished"),
+                2,
+                "let tools/train.py finish",
+            ),
+            "no labels": (evaluate(model, dataset=f"folder:{folder}/flat"), 2, "kNN needs labels"),
+            "large k": (evaluate(model, "--k=5000"), 2, "k must be from 1 to the 1438 images"),
+            "temperature": (evaluate(model, "--temperature=0"), 2, "above 0, got 0"),
+            "json": (evaluate(model, f"--json={folder}/no/x.json"), 2, "x.json cannot be written"),
+        }
+        cls.good = {
+            "evaluate": evaluate(model, f"--json={folder}/result.json"),
+            **{f"{tool} --help": [tool, "--help"] for tool in TOOLS},
+            **{f"{tool} --helpfull": [tool, "--helpfull"] for tool in TOOLS},
+        }
+        calls = {**{name: call for name, (call, _, _) in cls.bad.items()}, **cls.good}
+        process = subprocess.run(
+            [sys.executable, str(ROOT / "tests/conformance/run_tools.py")],
+            input=json.dumps([*calls.values()]),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**subprocess.os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        cls.results = dict(zip(calls, json.loads(process.stdout.splitlines()[-1])))
+        cls.folder = folder
+
+    def test_bad_input_is_one_sentence(self):
+        for name, (call, code, message) in self.bad.items():
+            with self.subTest(name):
+                actual, _, stderr = self.results[name]
+                self.assertNotIn("Traceback", stderr)
+                lines = stderr.splitlines()
+                sentences = [line for line in lines if line.startswith(f"{call[0]}: ")]
+                self.assertLen(sentences, 1, stderr)
+                self.assertEqual(lines[-1], sentences[0])
+                self.assertRegex(sentences[0], message)
+                self.assertEndsWith(sentences[0], ".")
+                self.assertEqual(actual, code)
+
+    def test_help(self):
+        for tool in TOOLS:
+            usage = (ROOT / tool).read_text().split('"""')[1].strip()
+            for flag in ("--help", "--helpfull"):
+                with self.subTest(f"{tool} {flag}"):
+                    code, stdout, stderr = self.results[f"{tool} {flag}"]
+                    self.assertEqual((code, stderr), (0, ""))
+                    self.assertStartsWith(stdout.strip(), usage)
+                    self.assertIn(f"python {tool}", usage)
+
+    def test_evaluation_says_its_protocol(self):
+        code, stdout, stderr = self.results["evaluate"]
+        self.assertEqual(code, 0)
+        self.assertRegex(
+            stdout, r"^kNN top-1 [\d.]+% \(k=20, temperature=0.1, layer=features, .*\)\n$"
+        )
+        self.assertNotIn("WARNING", stderr)
+        result = json.loads((self.folder / "result.json").read_text())
+        self.assertEqual(result.keys(), {"model", "protocol", "knn_top1"})
+
+    def test_real_process_without_chatter(self):
+        process = subprocess.run(
+            [sys.executable, "tools/train.py", "--gin_file=r51.gin"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((process.returncode, process.stdout), (2, ""))
+        first, last = process.stderr.splitlines()
+        self.assertStartsWith(first, "TensorFlow ")
+        self.assertStartsWith(last, "tools/train.py: There is no recipe r51.gin")
+
+
+if __name__ == "__main__":
+    absltest.main()

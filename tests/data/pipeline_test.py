@@ -1,0 +1,267 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.augment import view
+from csml_tf.data import neighbor_table, pipeline
+from csml_tf.data.sources import base, memory
+from csml_tf.errors import InputError
+from tests.data.sources import image_files
+
+NUM_IMAGES, BATCH = 13, 4  # Three steps, and one image left over.
+ANCHOR_VIEWS = ("query", "key")
+ALL_VIEWS = ("query", "key", "neighbor_query", "neighbor_key")
+
+
+class ShapelessSource(base.ImageSource):
+    """The same images, one at a time, as if they were of many sizes."""
+
+    name = "shapeless"
+
+    def __init__(self, parent):
+        self._parent = parent
+
+    def __len__(self):
+        return len(self._parent)
+
+    @property
+    def fingerprint(self):
+        return self._parent.fingerprint
+
+    def read(self, index):
+        return tf.ensure_shape(self._parent.read(tf.ensure_shape(index, [])), [None, None, 3])
+
+
+class Transparent:
+    """An augmentation whose views are [1, 1, 2]: the image's pixel and its first uniform."""
+
+    num_uniforms = 3
+
+    def geometric(self, images, uniforms):
+        del uniforms
+        return images[..., :1, :1, :1]
+
+    def photometric(self, images, uniforms):
+        shown = tf.reshape(uniforms[:, 0], [-1, 1, 1, 1])
+        return tf.concat([tf.cast(images, tf.float32), shown], axis=-1)
+
+
+def make_crops():
+    """Only crops and flips: quick, and the part that the two paths do differently."""
+    return view.ViewAugmentation(
+        image_size=8, jitter_probability=0, grayscale_probability=0, blur_probability=0
+    )
+
+
+def numbered_source():
+    """Images that are their index everywhere."""
+    return memory.MemorySource(
+        np.tile(np.arange(NUM_IMAGES, dtype=np.uint8)[:, None, None], [2, 3])
+    )
+
+
+def noise_source():
+    return memory.MemorySource(np.stack([image_files.noise(i) for i in range(NUM_IMAGES)]))
+
+
+def make_table(source, num_neighbors=5):
+    """Image i has the neighbours i + 1, ..., i + num_neighbors."""
+    rows = np.arange(len(source))[:, None] + np.arange(1, num_neighbors + 1)
+    table = neighbor_table.NeighborTable(len(source), num_neighbors)
+    table.assign(rows % len(source), epoch=0)
+    return table
+
+
+def make_batches(source=None, augmentation=None, view_names=ALL_VIEWS, **arguments):
+    source = source or noise_source()
+    augmentation = augmentation or make_crops()
+    defaults = {"global_batch_size": BATCH, "seed": 0, "epoch": 0, "table": make_table(source)}
+    return pipeline.make_epoch(source, augmentation, view_names, **{**defaults, **arguments})
+
+
+def to_list(batches):
+    return list(batches.as_numpy_iterator())
+
+
+def all_anchors(**arguments):
+    """[steps, batch] indices of the anchors of an epoch."""
+    batches = to_list(make_batches(numbered_source(), Transparent(), ("query",), **arguments))
+    return np.stack([batch["query"][:, 0, 0, 0] for batch in batches]).astype(int)
+
+
+class PipelineTestCase(tf.test.TestCase, parameterized.TestCase):
+    def assert_same_batches(self, actual, expected):
+        self.assertEqual(len(actual), len(expected))
+        for ours, theirs in zip(actual, expected):
+            self.assertEqual(list(ours), list(theirs))
+            for name, views in ours.items():
+                self.assertAllEqual(views, theirs[name])
+
+
+def both_paths(test):
+    return parameterized.parameters(lambda source: source, ShapelessSource)(test)
+
+
+class MakeEpochTest(PipelineTestCase):
+    @parameterized.product(
+        wrap=[lambda source: source, ShapelessSource], view_names=[ANCHOR_VIEWS, ALL_VIEWS]
+    )
+    def test_shapes(self, wrap, view_names):
+        batches = make_batches(wrap(noise_source()), view_names=view_names)
+        self.assertEqual(tuple(batches.element_spec), view_names)
+        for spec in batches.element_spec.values():
+            self.assertEqual((spec.shape, spec.dtype), ([BATCH, 8, 8, 3], tf.float32))
+        self.assertEqual(batches.cardinality().numpy(), 3)
+        self.assertLen(to_list(batches), 3)
+
+    @both_paths
+    def test_any_step_by_its_number(self, wrap):
+        source = wrap(noise_source())
+        whole = to_list(make_batches(source, epoch=7))
+        for first_step in range(3):
+            rest = make_batches(source, epoch=7, first_step=first_step)
+            self.assertEqual(rest.cardinality().numpy(), 3 - first_step)
+            self.assert_same_batches(to_list(rest), whole[first_step:])
+
+    def test_one_image_at_a_time_gives_the_same_pixels(self):
+        """Of one rounding of exact halves apart, which the two ways of resampling may take."""
+        source = noise_source()
+        batches = to_list(make_batches(source))
+        singles = to_list(make_batches(ShapelessSource(source)))
+        for name in ALL_VIEWS:
+            actual = np.stack([batch[name] for batch in singles])
+            expected = np.stack([batch[name] for batch in batches])
+            self.assertAllClose(actual, expected, rtol=0, atol=1.01 / 255 / 0.224)
+            self.assertGreater(np.mean(actual == expected), 0.99)
+
+    @both_paths
+    def test_number_of_threads_does_not_matter(self, wrap):
+        runs = []
+        for threads in (1, 7):
+            options = tf.data.Options()
+            options.threading.private_threadpool_size = threads
+            options.autotune.enabled = threads > 1
+            batches = make_batches(wrap(noise_source()), view.ViewAugmentation(image_size=8))
+            runs.append(to_list(batches.with_options(options)))
+        self.assert_same_batches(*runs)
+
+    @parameterized.parameters({"seed": 1}, {"epoch": 1})
+    def test_other_bytes(self, **arguments):
+        batches, others = to_list(make_batches()), to_list(make_batches(**arguments))
+        for name in ALL_VIEWS:
+            self.assertNotAllClose(batches[0][name], others[0][name])
+
+    def test_views_are_augmentations_of_their_image(self):
+        """Without any chance in it, the view is the image itself."""
+        still = view.ViewAugmentation(
+            image_size=8,
+            crop_scale=(1.0, 1.0),
+            crop_ratio=(1.0, 1.0),
+            jitter_probability=0,
+            grayscale_probability=0,
+            blur_probability=0,
+            flip_probability=0,
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+        )
+        images = np.stack([image_files.noise(i, 8, 8) for i in range(NUM_IMAGES)])
+        source = memory.MemorySource(images)
+        table = make_table(source, num_neighbors=1)
+        batches = to_list(make_batches(source, still, table=table))
+        order = np.concatenate(all_anchors())
+        for name in ALL_VIEWS:
+            views = np.concatenate([batch[name] for batch in batches])
+            shown = (order + 1) % NUM_IMAGES if name.startswith("neighbor") else order
+            self.assertAllClose(views * 255, images[shown], atol=1e-3)
+
+    @both_paths
+    def test_neighbors_come_from_the_table(self, wrap):
+        source = wrap(numbered_source())
+        distances = []
+        for epoch in range(10):
+            for batch in to_list(make_batches(source, Transparent(), epoch=epoch)):
+                pixels = {name: views[:, 0, 0, 0] for name, views in batch.items()}
+                self.assertAllEqual(pixels["query"], pixels["key"])
+                self.assertAllEqual(pixels["neighbor_query"], pixels["neighbor_key"])
+                distances.extend((pixels["neighbor_query"] - pixels["query"]) % NUM_IMAGES)
+        counts = np.bincount(np.int64(distances), minlength=7)
+        self.assertEqual((counts[0], counts[6]), (0, 0))
+        self.assertAllGreater(counts[1:6], 8)  # Of 24.
+
+    def test_newest_content_of_the_table_counts(self):
+        source = numbered_source()
+        table = neighbor_table.NeighborTable(NUM_IMAGES, 2)
+        batches = make_batches(source, Transparent(), ("query", "neighbor_query"), table=table)
+        for batch in to_list(batches):
+            self.assertAllEqual(batch["neighbor_query"][..., 0], batch["query"][..., 0])
+        table.assign(np.full([NUM_IMAGES, 2], 6), epoch=5)
+        for batch in to_list(batches):
+            self.assertAllEqual(batch["neighbor_query"][..., 0], np.full([BATCH, 1, 1], 6))
+
+    @both_paths
+    def test_every_view_of_every_step_has_its_own_draws(self, wrap):
+        source = wrap(numbered_source())
+        draws = []
+        for epoch in range(2):
+            for batch in to_list(make_batches(source, Transparent(), epoch=epoch)):
+                draws.extend(views[:, 0, 0, 1] for views in batch.values())
+        draws = np.concatenate(draws)
+        self.assertLen(draws, 2 * 3 * len(ALL_VIEWS) * BATCH)
+        self.assertLen(np.unique(draws), len(draws))
+        self.assertAllInRange(draws, 0.0, 1.0)
+
+    def test_views_differ(self):
+        batch = to_list(make_batches(table=neighbor_table.NeighborTable(NUM_IMAGES, 5)))[0]
+        for i, first in enumerate(ALL_VIEWS):
+            for second in ALL_VIEWS[i + 1 :]:
+                for one, other in zip(batch[first], batch[second]):
+                    self.assertNotAllClose(one, other)
+
+    def test_no_table_for_anchors_only(self):
+        batches = make_batches(view_names=ANCHOR_VIEWS, table=None)
+        self.assert_same_batches(to_list(batches), to_list(make_batches(view_names=ANCHOR_VIEWS)))
+
+    def test_rejects_neighbors_without_a_table(self):
+        with self.assertRaisesRegex(ValueError, "'neighbor_key'.* need a neighbour table"):
+            make_batches(table=None)
+
+    def test_rejects_a_batch_larger_than_the_source(self):
+        with self.assertRaisesRegex(InputError, "14 images is larger than memory, which has 13"):
+            make_batches(global_batch_size=14)
+
+
+class OrderTest(PipelineTestCase):
+    def test_an_epoch_is_a_permutation(self):
+        anchors = all_anchors(global_batch_size=1)
+        self.assertCountEqual(anchors[:, 0], range(NUM_IMAGES))
+        self.assertNotAllEqual(anchors[:, 0], np.arange(NUM_IMAGES))
+
+    def test_batches_are_cut_from_the_order(self):
+        order = pipeline.epoch_order(tf.range(NUM_IMAGES, dtype=tf.int64), NUM_IMAGES, 3, epoch=2)
+        self.assertCountEqual(order.numpy(), range(NUM_IMAGES))
+        self.assertAllEqual(np.concatenate(all_anchors(seed=3, epoch=2)), order[:12])
+        self.assertAllEqual(all_anchors(seed=3, epoch=2, global_batch_size=6)[1], order[6:12])
+
+    def test_differs_by_epoch_and_seed(self):
+        orders = [
+            all_anchors(seed=seed, epoch=epoch).ravel() for seed in (0, 1) for epoch in (0, 1)
+        ]
+        self.assertLen(np.unique(orders, axis=0), 4)
+
+    def test_what_is_left_over_changes(self):
+        left_over = set()
+        for epoch in range(20):
+            left_over |= set(range(NUM_IMAGES)) - set(all_anchors(epoch=epoch).ravel())
+        self.assertGreater(len(left_over), 5)
+
+    @parameterized.parameters((13, 1), (4, 3), (1, 13))
+    def test_steps_per_epoch(self, global_batch_size, expected):
+        self.assertEqual(pipeline.steps_per_epoch(numbered_source(), global_batch_size), expected)
+
+    def test_rejects_a_batch_larger_than_the_source(self):
+        with self.assertRaisesRegex(InputError, "lower GLOBAL_BATCH_SIZE to 13 or less"):
+            pipeline.steps_per_epoch(numbered_source(), 14)
+
+
+if __name__ == "__main__":
+    tf.test.main()

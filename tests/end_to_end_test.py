@@ -1,0 +1,86 @@
+"""From a recipe to an evaluated model, as a user goes."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import csml_tf
+from csml_tf import recipes
+from csml_tf.data.sources import catalog
+from csml_tf.evaluation import exported
+from csml_tf.training import strategies
+from csml_tf.training.run_directory import RunDirectory
+from csml_tf.zoo import registry
+from tests.training import tiny_run
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+class QuickstartTest(tf.test.TestCase):
+    def test_from_recipe_to_accuracy(self):
+        self.addCleanup(gin.clear_config)
+        directory = tiny_run.make_temp_dir(self.addCleanup) / "quickstart"
+        recipes.parse(["quickstart.gin"], ["EPOCHS = 2", "WIDTH = 4"])
+        summary = recipes.pretrain(str(directory), strategies.make("none"))
+        self.assertRegex(summary, r"2 epochs, loss [\d.]+, kNN top-1 [\d.]+% \(k=20, .*saved_model")
+
+        contents = {path.name for path in directory.iterdir()}
+        expected = {"config.gin", "checkpoints", "tensorboard", "metrics.jsonl", "saved_model"}
+        self.assertEqual(contents, expected)
+        config = (directory / "config.gin").read_text()
+        for line in ("DATASET = 'digits'", "EPOCHS = 2", "CsMl.cutmix_alpha = 2.0"):
+            self.assertIn(line, config)
+        rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+        fields = {"epoch", "step", "learning_rate", "loss", "images_per_sec", "input_wait_fraction"}
+        for stage in ("stage3", "stage4"):
+            fields |= {f"loss_{stage}_{kind}" for kind in ("image", "neighbor", "mixed")}
+        self.assertEqual([row["epoch"] for row in rows], [1, 2])
+        for row in rows:
+            self.assertContainsSubset(fields, row)
+        self.assertIn("neighbor_purity", rows[0])
+        self.assertNotEmpty([*(directory / "tensorboard").iterdir()])
+
+        sources = [catalog.open_source("digits", split) for split in ("train", "test")]
+        result = exported.knn_result(registry.find_saved_model(directory), *sources)
+        self.assertAlmostEqual(result["knn_top1"], rows[-1]["knn_top1"], delta=0.01)
+        self.assertEqual(result["protocol"], rows[-1]["knn_protocol"])
+        self.assertGreater(result["knn_top1"], 0.5)  # Chance is 0.1.
+        model = csml_tf.load_model(directory)
+        images = np.zeros([2, 48, 32, 3], "float32")
+        self.assertEqual(model(images).shape, [2, 32])
+
+    @pytest.mark.slow
+    def test_killed_run_goes_on(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        command = [sys.executable, "tools/train.py", "--gin_file=quickstart.gin"]
+        command += [f"--model_dir={directory}", "--gin_bindings=EPOCHS = 3"]
+        command += ["--gin_bindings=WIDTH = 2", "--gin_bindings=MONITOR_EVERY_EPOCHS = 1"]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 300
+        while not (directory / "checkpoints" / "checkpoint").exists():
+            self.assertIsNone(process.poll())
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        self.assertLess(len(RunDirectory(directory).read_metrics()), 3)
+
+        again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertRegex(again.stderr, r"Going on from .* after epoch [12]\.")
+        rows = RunDirectory(directory).read_metrics()
+        self.assertEqual([row["epoch"] for row in rows], [1, 2, 3])
+        self.assertTrue((directory / "saved_model" / "saved_model.pb").exists())
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,139 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from sklearn.neighbors import KNeighborsClassifier
+
+from csml_tf import features
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.evaluation import knn
+
+
+def loop_classify(train_features, train_labels, test_features, k, temperature):
+    predicted = []
+    for query in test_features:
+        cosines = [
+            query @ key / (np.linalg.norm(query) * np.linalg.norm(key)) for key in train_features
+        ]
+        votes = np.zeros(max(train_labels) + 1)
+        for i in np.argsort(cosines)[-k:]:
+            votes[train_labels[i]] += np.exp(cosines[i] / temperature)
+        predicted.append(votes.argmax())
+    return predicted
+
+
+class ClassifyTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        rng = np.random.default_rng(0)
+        centers = rng.normal(size=[4, 6])
+        self.train_labels = rng.integers(0, 4, 200)
+        self.test_labels = rng.integers(0, 4, 100)
+        self.train = (centers[self.train_labels] + rng.normal(size=[200, 6])).astype("float32")
+        self.test = (centers[self.test_labels] + rng.normal(size=[100, 6])).astype("float32")
+
+    def classify(self, k, temperature):
+        return knn.classify(self.train, self.train_labels, self.test, k, temperature)
+
+    @parameterized.product(k=[1, 5, 20, 200], temperature=[0.07, 0.1, 1.0])
+    def test_matches_loops(self, k, temperature):
+        expected = loop_classify(self.train, self.train_labels, self.test, k, temperature)
+        self.assertAllEqual(self.classify(k, temperature), expected)
+
+    @parameterized.product(k=[1, 5, 20, 200], temperature=[0.1, 1.0])
+    def test_matches_scikit_learn(self, k, temperature):
+        model = KNeighborsClassifier(
+            k, weights=lambda distances: np.exp((1 - distances) / temperature), metric="cosine"
+        )
+        expected = model.fit(self.train, self.train_labels).predict(self.test)
+        self.assertAllEqual(self.classify(k, temperature), expected)
+        self.assertGreater(np.mean(expected == self.test_labels), 0.5)
+
+    def test_length_does_not_count(self):
+        before = self.classify(20, 0.1)
+        self.train *= np.linspace(0.01, 100, 200, dtype=np.float32)[:, None]
+        self.assertAllEqual(self.classify(20, 0.1), before)
+
+    def test_low_temperature_is_the_nearest_neighbor(self):
+        # exp(1 / 1e-4) is far above the largest float.
+        self.assertAllEqual(self.classify(20, 1e-4), self.classify(1, 1.0))
+
+    def test_by_hand(self):
+        # Cosines 1, 0.8 and 0.8: one near vote of class 1 against two far ones of class 0.
+        train = np.float32([[1, 0], [0.8, 0.6], [0.8, -0.6]])
+        arguments = (train, [1, 0, 0], np.float32([[2, 0]]), 3)
+        self.assertAllEqual(knn.classify(*arguments, temperature=0.1), [1])  # e^10 > 2 e^8.
+        self.assertAllEqual(knn.classify(*arguments, temperature=1.0), [0])  # e < 2 e^0.8.
+
+    def test_rejects(self):
+        with self.assertRaisesRegex(ValueError, "above 0, got 0"):
+            self.classify(5, 0)
+        with self.assertRaisesRegex(ValueError, "k must be from 1 to the 200"):
+            self.classify(201, 0.1)
+
+
+class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.digits = memory.load_digits()
+        self.train = self.digits.subset(range(100), "train digits")
+        self.test = self.digits.subset(range(100, 150), "test digits")
+        self.view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def test_top1_of_pixels(self):
+        evaluation = knn.KnnEvaluation(self.train, self.test, self.view, k=5)
+        pixels = [
+            np.stack([s.read(i).numpy().ravel() for i in range(len(s))])
+            for s in (self.train, self.test)
+        ]
+        expected = loop_classify(
+            pixels[0].astype(float), self.train.labels, pixels[1].astype(float), 5, 0.1
+        )
+        self.assertAlmostEqual(
+            evaluation.top1(features.flatten), np.mean(expected == self.test.labels)
+        )
+
+    def test_chance_level_on_noise(self):
+        rng = np.random.default_rng(0)
+        sources = [
+            memory.MemorySource(
+                rng.integers(0, 256, [count, 4, 4], np.uint8), rng.integers(0, 10, count)
+            )
+            for count in (2000, 1000)
+        ]
+        accuracy = knn.KnnEvaluation(*sources, CenterView(4)).top1(features.flatten)
+        self.assertBetween(accuracy, 0.06, 0.14)
+
+    @parameterized.parameters((9999, 20), (10000, 200))
+    def test_default_k(self, num_images, k):
+        images, labels = np.zeros([num_images, 1, 1], np.uint8), np.zeros(num_images)
+        source = memory.MemorySource(images, labels)
+        self.assertEqual(knn.KnnEvaluation(source, self.test, self.view).protocol("x").k, k)
+
+    def test_protocol_says_everything(self):
+        evaluation = knn.KnnEvaluation(self.train, self.test, CenterView(224), 7, 0.2)
+        self.assertEqual(
+            str(evaluation.protocol("embedding")),
+            "k=7, temperature=0.2, layer=embedding, cosine, shorter side 256 px, centre 224 px; "
+            "votes: train digits, 100 images; tested on: test digits, 50 images",
+        )
+
+    @parameterized.parameters(0, 101)
+    def test_rejects_k(self, k):
+        with self.assertRaisesRegex(InputError, f"from 1 to the 100 images of train .*got {k}"):
+            knn.KnnEvaluation(self.train, self.test, self.view, k)
+
+    def test_rejects_temperature(self):
+        with self.assertRaisesRegex(InputError, "above 0, got 0"):
+            knn.KnnEvaluation(self.train, self.test, self.view, temperature=0)
+
+    def test_rejects_missing_labels(self):
+        unlabelled = memory.MemorySource(np.zeros([30, 8, 8], np.uint8), name="nameless")
+        for pair in ((unlabelled, self.test), (self.train, unlabelled)):
+            with self.assertRaisesRegex(InputError, "kNN needs labels, and nameless has none"):
+                knn.KnnEvaluation(*pair, self.view)
+
+
+if __name__ == "__main__":
+    tf.test.main()

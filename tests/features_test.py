@@ -1,0 +1,52 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import features
+from csml_tf.augment import center_view
+from csml_tf.data.sources import memory
+from tests.data.sources import image_files
+
+IMAGES = [image_files.noise(seed, 12, 10) for seed in range(11)]
+
+
+def make_equal():
+    return memory.MemorySource(np.stack(IMAGES))
+
+
+def make_encoded():
+    return memory.EncodedSource([image_files.encode(image, "PNG") for image in IMAGES])
+
+
+class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(source=[make_equal, make_encoded], batch_size=[1, 4, 11, 256])
+    def test_index_order(self, source, batch_size):
+        make_view = center_view.CenterView(image_size=8)
+        sizes = []
+
+        def encode(images):
+            sizes.append(len(images))
+            return tf.reduce_sum(images, axis=[1, 2]) * [1.0, 2.0, 3.0]
+
+        actual = features.extract_features(encode, source(), make_view, batch_size)
+        expected = [make_view(image).numpy().sum(axis=(0, 1)) * [1, 2, 3] for image in IMAGES]
+        # The two paths may round a pixel to neighbouring grey levels; 64 pixels are summed.
+        self.assertAllClose(actual, expected, rtol=1e-4, atol=0.2)
+        self.assertEqual((actual.dtype, actual.shape), (np.float32, (11, 3)))
+        whole, rest = divmod(11, batch_size)
+        self.assertEqual(sizes, [batch_size] * whole + [rest] * (rest > 0))
+
+    def test_images_of_many_sizes(self):
+        images = [image_files.noise(seed, 9 + seed, 20 - seed) for seed in range(6)]
+        source = memory.EncodedSource([image_files.encode(image, "PNG") for image in images])
+        make_view = center_view.CenterView(image_size=8)
+        actual = features.extract_features(features.flatten, source, make_view, batch_size=4)
+        self.assertAllClose(actual, [make_view(image).numpy().ravel() for image in images])
+
+    def test_flatten(self):
+        images = np.random.default_rng(0).normal(size=[3, 2, 4, 5])
+        self.assertAllEqual(features.flatten(images), [image.ravel() for image in images])
+
+
+if __name__ == "__main__":
+    tf.test.main()

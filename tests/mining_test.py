@@ -1,0 +1,64 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import mining
+from csml_tf.augment import center_view
+from csml_tf.data.sources import memory
+from csml_tf.models import encoder
+from tests.data.sources import image_files
+
+# The last two are copies of the first two.
+IMAGES = np.stack([image_files.noise(seed, 12, 12) for seed in [*range(15), 0, 1]])
+
+
+def make_backbone():
+    images = tf.keras.Input([None, None, 3])
+    maps = tf.keras.layers.Conv2D(16, 3, 2, activation="relu")(images)
+    return tf.keras.Model(images, {"stage4": tf.keras.layers.BatchNormalization()(maps)})
+
+
+class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.encoder = encoder.MultiLevelEncoder(make_backbone, {"stage4": 3})
+        self.view = center_view.CenterView(image_size=8)
+
+    @parameterized.parameters(4, 17)
+    def test_matches_brute_force(self, batch_size):
+        maps = self.encoder.backbone(self.view(IMAGES), training=False)["stage4"].numpy()
+        features = maps.mean(axis=(1, 2), dtype="float64")
+        features /= np.linalg.norm(features, axis=1, keepdims=True)
+        similarities = features @ features.T
+        np.fill_diagonal(similarities, -np.inf)
+
+        source = memory.MemorySource(IMAGES)
+        actual = mining.mine_neighbors(self.encoder, source, self.view, 3, batch_size)
+        self.assertEqual((actual.shape, actual.dtype), ((17, 3), np.int32))
+        found = np.take_along_axis(similarities, actual, axis=1)
+        # By similarity: two neighbours that are as near as each other may swap.
+        self.assertAllClose(found, -np.sort(-similarities, axis=1)[:, :3], rtol=0, atol=1e-6)
+        self.assertGreater(np.mean(actual == np.argsort(-similarities, axis=1)[:, :3]), 0.9)
+
+    def test_never_itself_but_its_copy(self):
+        source = memory.MemorySource(IMAGES)
+        actual = mining.mine_neighbors(self.encoder, source, self.view, 5)
+        self.assertAllEqual(actual[[0, 1, 15, 16], 0], [15, 16, 0, 1])
+        for i, row in enumerate(actual):
+            self.assertNotIn(i, row)
+            self.assertLen(set(row), 5)
+
+    def test_the_encoder_stays_as_it_is(self):
+        before = self.encoder.get_weights()
+        mining.mine_neighbors(self.encoder, memory.MemorySource(IMAGES), self.view, 5)
+        for value, start in zip(self.encoder.get_weights(), before):
+            self.assertAllEqual(value, start)
+
+    def test_rejects_more_neighbors_than_others(self):
+        source = memory.MemorySource(IMAGES)
+        with self.assertRaisesRegex(ValueError, "from 1 to the 16 candidates .* got 17"):
+            mining.mine_neighbors(self.encoder, source, self.view, 17)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,116 @@
+import gin
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import recipes
+from csml_tf.errors import InputError
+from csml_tf.models.csml import CsMl
+from tests.training import tiny_run
+
+
+class ParseTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(gin.clear_config)
+
+    @parameterized.parameters(
+        ("EPOCSH = 3", "no knob 'EPOCSH' .did you mean 'EPOCHS'"),
+        ("EPOCHS = 1\nWIDHT = 3", "no knob 'WIDHT' .did you mean 'WIDTH'"),
+        ("CsMl.temperature = %TEMPERATUR", "no knob 'TEMPERATUR' .did you mean 'TEMPERATURE'"),
+        (
+            "CsMl.temprature = 1",
+            "'CsMl'.* parameter named 'temprature' .did you mean 'temperature'",
+        ),
+        ("a/CsMl.ema_decy = 1", "'ema_decy' .did you mean 'ema_decay'"),
+        ("MultiLevelEncoder.hidden_layer = 1", "did you mean 'hidden_layers'"),
+        ("TorchSGD.sgd_momentun = 1", "did you mean 'sgd_momentum'"),
+        ("TorchSGD.clipnrm = 1.0", "did you mean 'clipnorm'"),
+        ("pretrain.epoch = 3", "did you mean 'epochs'"),
+        ("make_resnet.widht = 3", "did you mean 'width'"),
+        ("CsML.temperature = 1", "did you mean 'CsMl'"),
+        ("CsMl.make_encoder = @MultiLevelEncode", "did you mean 'MultiLevelEncoder'"),
+        ("EPOCHS", "cannot be read"),
+        ("EPOCHS = abc", "cannot be read .*'abc'"),
+        ("EPOCHS = (3", "cannot be read"),
+        ("include 'missing.gin'", "no recipe missing.gin here or in gin_configs/.*r50.gin"),
+    )
+    def test_rejects(self, binding, message):
+        with self.assertRaisesRegex(InputError, message) as caught:
+            recipes.parse(["quickstart.gin"], [binding])
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_rejects_a_misspelt_name_in_a_file(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "mine.gin"
+        path.write_text('include "base/moco_v2.gin"\nCsMl.temprature = 3\n')
+        with self.assertRaisesRegex(InputError, "did you mean 'temperature'"):
+            recipes.parse([str(path)])
+
+    def test_accepts_what_kwargs_hand_on(self):
+        recipes.parse(["quickstart.gin"], ["TorchSGD.clipnorm = 1.0"])
+
+    def test_missing_recipe(self):
+        with self.assertRaisesRegex(InputError, "no recipe r51.gin here .*choose one of .*r50.gin"):
+            recipes.parse(["r51.gin"])
+
+    def test_second_time_starts_clean(self):
+        recipes.parse(["r18_cifar10.gin"], ["EPOCHS = 7", "CsMl.cutmix_alpha = 9.0"])
+        gin.get_configurable("CenterView")()
+        recipes.parse(["r50_moco_v2.gin"])
+        self.assertNotIn("CIFAR_MEAN", gin.config_str())
+        self.assertEqual(gin.query_parameter("%EPOCHS"), 200)
+        self.assertNotIn("cutmix_alpha", gin.config_str())
+        self.assertNotIn("CenterView", gin.operative_config_str())
+
+    def test_run_config_is_a_recipe(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "config.gin"
+        recipes.parse(["quickstart.gin"], ["EPOCHS = 7"])
+        path.write_text(gin.config_str())
+        recipes.parse([str(path)], ["SEED = 1"])
+        self.assertEqual(gin.query_parameter("%EPOCHS"), 7)
+
+    def test_registering_leaves_the_classes_alone(self):
+        recipes.parse(["quickstart.gin"], ["TEMPERATURE = 7.0"])
+        self.assertEqual(CsMl(tiny_run.make_encoder, num_negatives=4).temperature, 0.2)
+
+
+class PretrainTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(gin.clear_config)
+        self.directory = tiny_run.make_temp_dir(self.addCleanup)
+
+    def pretrain(self, **options):
+        return recipes.pretrain(self.directory, tf.distribute.get_strategy(), **options)
+
+    @parameterized.parameters(
+        ("DEPTH = 19", "^make_resnet: depth must be one of .*got 19.$"),
+        ("WIDTH = 'a'", "^make_resnet: "),
+        ("GLOBAL_BATCH_SIZE = 2000", "^A batch of 2000 images is larger than digits"),
+        ("KnnEvaluation.k = 5000", "^k must be from 1 to the 1438 images"),
+        ("CenterView.resize_size = 3", "^CenterView: resize_size must be at least"),
+        ("MINE_EVERY_EPOCHS = 0", "^NeighborRefresh: .*at least 1, got 5 and 0.$"),
+        ("MONITOR_EVERY_EPOCHS = 0", "^KnnMonitor: every_epochs must be at least 1"),
+        ("EPOCHS = '3'", "^EPOCHS must be a whole number"),
+    )
+    def test_rejects(self, binding, message):
+        recipes.parse(["quickstart.gin"], ["WIDTH = 1", binding])
+        with self.assertRaisesRegex(InputError, message) as caught:
+            self.pretrain()
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_recipe_without_a_base(self):
+        path = self.directory / "mine.gin"
+        path.write_text("EPOCHS = 3\n")
+        recipes.parse([str(path)])
+        with self.assertRaisesRegex(InputError, "no DATASET: name one with --dataset"):
+            self.pretrain()
+        with self.assertRaisesRegex(InputError, "CenterView without 'image_size': include"):
+            self.pretrain(dataset="digits")
+
+    def test_faults_of_ours_stay_as_they_are(self):
+        for error in (ValueError("plain"), TypeError("In call to configurable 'pretrain' (x)")):
+            self.assertIs(recipes._recipe_fault(error), error)
+
+
+if __name__ == "__main__":
+    tf.test.main()

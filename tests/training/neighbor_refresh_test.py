@@ -1,0 +1,82 @@
+import types
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import features
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data import neighbor_table
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.training.neighbor_refresh import NeighborRefresh
+from tests.training import tiny_run
+
+PIXELS = types.SimpleNamespace(pooled_features=features.flatten)
+
+
+class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.source = tiny_run.make_source(30)
+        self.view = CenterView(8)
+
+    def nearest(self):
+        pixels = np.stack([self.view(self.source.read(i)).numpy().ravel() for i in range(30)])
+        pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
+        cosines = pixels @ pixels.T
+        np.fill_diagonal(cosines, -2)
+        return np.argsort(-cosines, axis=1)[:, :3]
+
+    def test_mines_the_nearest(self):
+        refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
+        logs = refresh.refresh(PIXELS, 0)
+        self.assertAllEqual(refresh.table.neighbor_indices, self.nearest())
+        self.assertAllEqual(refresh.table.mined_at_epoch, 0)
+        purity = neighbor_table.purity(self.nearest(), self.source.labels)
+        self.assertAlmostEqual(logs["neighbor_purity"], purity)
+        self.assertNotIn("neighbor_churn", logs)
+
+    def test_churn_against_the_table_before(self):
+        refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
+        previous = self.nearest()
+        previous[:10] = np.arange(10)[:, None]  # A third of the rows holds strangers.
+        refresh.table.assign(previous, 0)
+        with self.assertLogs("absl", "INFO") as logs:
+            row = refresh.refresh(PIXELS, 5)
+        self.assertAlmostEqual(row["neighbor_churn"], 1 / 3)
+        self.assertRegex(
+            logs.records[0].getMessage(),
+            r"^neighbors mined before epoch 6: neighbor_purity [\d.]+%, neighbor_churn 33.3%, ",
+        )
+
+    def test_no_purity_without_labels(self):
+        source = memory.MemorySource(image_noise(6))
+        logs = NeighborRefresh(source, self.view, 2).refresh(PIXELS, 0)
+        self.assertEqual(logs.keys(), {"mining_seconds"})
+
+    def test_is_due(self):
+        refresh = NeighborRefresh(self.source, self.view, every_epochs=3)
+        self.assertEqual([e for e in range(8) if refresh.is_due(e)], [0, 3, 6])
+        # A run that ended after the mining of epoch 3 and before its checkpoint mines again;
+        # one whose checkpoint has that table does not.
+        refresh.table.mined_at_epoch.assign(3)
+        self.assertFalse(refresh.is_due(3))
+
+    @parameterized.parameters(30, 31)
+    def test_too_few_images(self, num_neighbors):
+        with self.assertRaisesRegex(InputError, "30 images, too few .* NUM_NEIGHBORS to 29"):
+            NeighborRefresh(self.source, self.view, num_neighbors)
+
+    @parameterized.parameters((0, 5), (5, 0))
+    def test_numbers_below_one(self, num_neighbors, every_epochs):
+        with self.assertRaisesRegex(ValueError, "at least 1"):
+            NeighborRefresh(self.source, self.view, num_neighbors, every_epochs)
+
+
+def image_noise(count):
+    return np.random.default_rng(0).integers(0, 256, [count, 8, 8], np.uint8)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,91 @@
+from unittest import mock
+
+from absl.testing import absltest
+
+from csml_tf.errors import InputError
+from csml_tf.training import run_directory
+from csml_tf.training.run_directory import RunDirectory
+from tests.training import tiny_run
+
+CONFIG = """# Data set: digits
+EPOCHS = 3
+WIDTH = 4
+CsMl.level_weights = \\
+    {'stage3': 1.0,
+     'stage4': 1.0}
+"""
+
+
+class RunDirectoryTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.path = tiny_run.make_temp_dir(self.addCleanup) / "runs" / "one"
+        self.directory = RunDirectory(self.path)
+
+    def test_makes_the_folder(self):
+        self.assertTrue((self.path / "checkpoints").is_dir())
+
+    def test_folder_that_cannot_be_made(self):
+        (self.path / "file").write_text("")
+        with self.assertRaisesRegex(InputError, "cannot be made .*another with --model_dir"):
+            RunDirectory(self.path / "file")
+
+    def test_claims_once(self):
+        self.directory.claim(CONFIG)
+        self.assertEqual((self.path / "config.gin").read_text(), CONFIG)
+        reflowed = CONFIG.replace("# Data set: digits", "# Other\n").replace(
+            "\\\n    {'stage3': 1.0,\n    ", "{'stage3': 1.0,"
+        )
+        RunDirectory(self.path).claim(reflowed)
+
+    def test_names_the_first_other_setting(self):
+        self.directory.claim(CONFIG)
+        other = CONFIG.replace("WIDTH = 4", "WIDTH = 8").replace("EPOCHS = 3", "EPOCHS = 5")
+        with self.assertRaisesRegex(InputError, "EPOCHS is 3 there and 5 here"):
+            self.directory.claim(other)
+        with self.assertRaisesRegex(InputError, "SEED is not set there and 1 here"):
+            self.directory.claim(CONFIG + "SEED = 1\n")
+        with self.assertRaisesRegex(InputError, "level_weights is .*1.0} there and .*2.0} here"):
+            self.directory.claim(CONFIG.replace("'stage4': 1.0", "'stage4': 2.0"))
+        self.assertEqual((self.path / "config.gin").read_text(), CONFIG)
+
+    def test_metrics(self):
+        self.assertEqual(self.directory.read_metrics(), [])
+        for epoch in (1, 2, 3):
+            self.directory.append_metrics({"epoch": epoch, "loss": epoch / 2})
+        self.directory.drop_metrics_after(2)
+        expected = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1.0}]
+        self.assertEqual(self.directory.read_metrics(), expected)
+
+    def test_line_that_a_crash_cut_off(self):
+        self.directory.append_metrics({"epoch": 1})
+        with self.directory.metrics.open("a") as file:
+            file.write('{"epoch": 2, "lo')
+        self.directory.drop_metrics_after(1)
+        self.directory.append_metrics({"epoch": 2})
+        self.assertEqual(self.directory.read_metrics(), [{"epoch": 1}, {"epoch": 2}])
+
+    def test_line_that_someone_broke(self):
+        self.directory.metrics.write_text('{"epoch": 1}\nmine\n{"epoch": 3}\n')
+        with self.assertRaisesRegex(InputError, "Line 2 of .*metrics.jsonl is no JSON"):
+            self.directory.read_metrics()
+
+    def test_summary(self):
+        self.directory.append_metrics({"epoch": 3, "loss": 1.23456})
+        self.assertStartsWith(self.directory.summary(), f"{self.path}: 3 epochs, loss 1.235; the")
+        row = {"epoch": 4, "loss": 1.0, "knn_top1": 0.5, "knn_protocol": "k=20"}
+        self.directory.append_metrics(row)
+        self.assertIn("kNN top-1 50.00% (k=20);", self.directory.summary())
+
+    def test_interrupted_write_keeps_the_old_text(self):
+        self.directory.claim(CONFIG)
+        with (
+            mock.patch.object(run_directory.os, "replace", side_effect=OSError),
+            self.assertRaises(OSError),
+        ):
+            run_directory.write_atomically(self.directory.config, "half")
+        self.assertEqual(self.directory.config.read_text(), CONFIG)
+
+
+if __name__ == "__main__":
+    absltest.main()
