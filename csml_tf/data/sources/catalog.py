@@ -122,7 +122,8 @@ def _draw(source, dataset, split, seed):
     is_test = draw_test_images(len(source), source.labels, seed)
     share = TEST_FRACTION if split == "test" else 1 - TEST_FRACTION
     name = f"{dataset}:{split} ({share:.0%} of {source.name}, drawn with seed {seed})"
-    logging.info("%s has no test split of its own, using %s.", dataset, name)
+    if split == "test":  # Once for the pair.
+        logging.info("%s has no test split of its own, using %s.", dataset, name)
     return source.subset(np.flatnonzero(is_test == (split == "test")), name)
 
 
