@@ -171,7 +171,12 @@ class CsMl(tf.keras.Model):
         variables = self.query_encoder.trainable_variables
         gradients = None
         total_loss = 0.0
+        finished = list(keys.values())
         for kind, (images, weights) in queries.items():
+            # One pass after the other: a step holds the activations of one backward
+            # pass, not of three.
+            with tf.control_dependencies(finished):
+                images = tf.identity(images)
             level_losses, kind_gradients = self._level_losses_and_gradients(images, keys, weights)
             for level, level_loss in level_losses.items():
                 self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
@@ -180,6 +185,7 @@ class CsMl(tf.keras.Model):
                 gradients = kind_gradients
             else:
                 gradients = [a + b for a, b in zip(gradients, kind_gradients)]
+            finished = gradients
         self._trackers["loss"].update_state(total_loss)
         self.optimizer.apply_gradients(zip(gradients, variables))
 
@@ -239,9 +245,7 @@ class CsMl(tf.keras.Model):
     def _level_losses_and_gradients(self, images, keys, weights):
         """One query kind: {level: its loss}, and the gradients of its share of the total.
 
-        A function of its own, so that it is traced once for all kinds; and because
-        batch norm makes it stateful, the calls run one after the other: a step holds
-        the activations of one backward pass, not of three.
+        A function of its own, so that it is traced once for all kinds.
         """
         with tf.GradientTape() as tape:
             embeddings = self.query_encoder(images, training=True)
