@@ -15,7 +15,7 @@ import setuptools
 
 HOME = 'python_version < "3.12"'
 LATER = 'python_version >= "3.12"'
-# The platforms that tensorflow-addons 0.23 has wheels for; csml_tf has a fallback elsewhere.
+# The platforms that tensorflow-addons 0.23 has wheels for; csml_tf works without it.
 ADDONS = f'{HOME} and (sys_platform == "darwin" or platform_machine == "x86_64")'
 LINUX = 'sys_platform == "linux"'
 
