@@ -1,7 +1,5 @@
 """Mining: the nearest neighbours of every training image, by the key encoder's features."""
 
-import numpy as np
-
 from csml_tf import features, progress, similarity
 
 
@@ -25,9 +23,6 @@ def mine_neighbors(encoder, source, center_view, num_neighbors, batch_size=256):
         encoder.pooled_features, source, center_view, batch_size, "mining: features"
     )
     found = similarity.l2_normalize(found)
-    everyone = np.arange(len(source))
     with progress.bar(len(source), "mining: neighbors", unit="images") as advance:
-        _, neighbor_indices = similarity.cosine_top_k(
-            found, found, num_neighbors, query_indices=everyone, on_block=advance
-        )
+        _, neighbor_indices = similarity.mutual_top_k(found, num_neighbors, on_block=advance)
     return neighbor_indices

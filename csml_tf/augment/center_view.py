@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from csml_tf.augment import geometric, photometric
+from csml_tf.augment import resampling
 
 
 class CenterView:
@@ -40,5 +40,5 @@ class CenterView:
 
     def __call__(self, images):
         """[height, width, 3] or [batch, height, width, 3] uint8 -> the view, float32."""
-        crops = geometric.resize_and_center_crop(images, self.resize_size, self.image_size)
-        return photometric.normalize(tf.cast(crops, tf.float32) / 255.0, self.mean, self.std)
+        crops = resampling.resize_and_center_crop(images, self.resize_size, self.image_size)
+        return (tf.cast(crops, tf.float32) / 255.0 - self.mean) / self.std

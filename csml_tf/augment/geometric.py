@@ -1,18 +1,28 @@
-"""Where a view looks: decoding, random resized crops, and Pillow's resampling.
+"""Where a view looks: random resized crops, and decoding no more than they need.
 
 Every function is a deterministic function of its inputs; what is random comes
 in as `uniforms`, numbers drawn elsewhere. Images are uint8 here, as they come
 from a file.
 """
 
+import functools
 import math
 
+import numpy as np
 import tensorflow as tf
+
+from csml_tf.augment import resampling
 
 NUM_CROP_ATTEMPTS = 10
 # Columns of `uniforms` of a random resized crop: an area and a ratio for each
 # attempt, then the top and the left of the one that is taken.
 NUM_CROP_UNIFORMS = 2 * NUM_CROP_ATTEMPTS + 2
+
+# Parts of its size at which a JPEG can be decoded.
+_REDUCTIONS = (1, 2, 4, 8)
+_MIN_SHRINKAGE = 1.0
+# Colour is stored at half the resolution: its pixels depend on their neighbours.
+_REGION_MARGIN_PX = 2
 
 
 def decode_image(encoded):
@@ -57,6 +67,56 @@ def decode_image(encoded):
     return tf.ensure_shape(image, [None, None, 3])
 
 
+def decode_crops(encoded, make_windows, sizes, flips):
+    """Square crops of one encoded image, which is decoded once, and only where they look.
+
+    What a JPEG shows outside of all windows is not decoded. Where the windows are so
+    large that it costs no detail, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size,
+    by as many coefficients of its blocks, which leaves at least `_MIN_SHRINKAGE` to the
+    resampling. Otherwise the crops are those of the whole image, to the last bit.
+
+    Args:
+        encoded: scalar string, the bytes of the file.
+        make_windows: function of (height, width), scalar int32, that returns the
+            windows, [num_crops, 4] int32, pixels: top, left, height, width.
+        sizes: heights and widths of the crops, pixels; a list of `num_crops` int.
+        flips: list of scalar bool, crops to mirror left to right; None for no.
+
+    Returns:
+        List of [size, size, 3] uint8.
+
+    Raises:
+        tf.errors.InvalidArgumentError: as for `decode_image`.
+    """
+
+    @functools.partial(tf.function, jit_compile=True)  # Fifty tiny operations in one.
+    def plan(height, width):
+        windows = make_windows(height, width)
+        choice = _choose_reduction(windows, sizes)
+        reduction = tf.gather(_REDUCTIONS, choice)
+        region = _enclose(windows, height, width, reduction)
+        origin = tf.cast(tf.concat([region[:2], [0, 0]], axis=0), tf.float32)
+        return (
+            choice,
+            region,
+            tf.cast(windows, tf.float32) / tf.cast(reduction, tf.float32) - origin,
+        )
+
+    def decode_part():
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
+        choice, region, windows = plan(height, width)
+        decoders = [functools.partial(_decode_region, encoded, region, r) for r in _REDUCTIONS]
+        return tf.switch_case(choice, decoders), windows
+
+    def decode_whole():
+        image = decode_image(encoded)
+        height, width, _ = tf.unstack(tf.shape(image))
+        return image, tf.cast(make_windows(height, width), tf.float32)
+
+    image, windows = tf.cond(tf.io.is_jpeg(encoded), decode_part, decode_whole)
+    return resampling.cut_crops(image, windows, sizes, flips)
+
+
 def _is_palette_bmp(encoded):
     """Whether these are the bytes of a BMP file with 8 bits per pixel."""
     # Padding lets the header of a file of a few bytes be read too.
@@ -79,6 +139,30 @@ def _decode_palette_bmp(encoded):
     text = tf.strings.substr(encoded, palette_start, length)
     palette = tf.reshape(tf.io.decode_raw(text, tf.uint8), [-1, 4])
     return tf.gather(palette[:, 2::-1], tf.cast(indices, tf.int32))  # Stored as B, G, R, 0.
+
+
+def _choose_reduction(windows, sizes):
+    """Index of the largest of `_REDUCTIONS` that every window has pixels enough for."""
+    shrinkages = tf.cast(windows[:, 2:], tf.float32) / tf.cast(sizes, tf.float32)[:, None]
+    enough = tf.reduce_min(shrinkages) >= _MIN_SHRINKAGE * np.float32(_REDUCTIONS[1:])
+    return tf.reduce_sum(tf.cast(enough, tf.int32))
+
+
+def _enclose(windows, height, width, reduction):
+    """The part of the reduced image that the windows need: top, left, height, width."""
+    sides = -(-tf.stack([height, width]) // reduction)
+    corners, ends = windows[:, :2], windows[:, :2] + windows[:, 2:]
+    start = tf.reduce_min(corners, axis=0) // reduction - _REGION_MARGIN_PX
+    stop = -(-tf.reduce_max(ends, axis=0) // reduction) + _REGION_MARGIN_PX
+    start, stop = tf.maximum(start, 0), tf.minimum(stop, sides)
+    return tf.concat([start, stop - start], axis=0)
+
+
+def _decode_region(encoded, region, reduction):
+    image = tf.image.decode_and_crop_jpeg(
+        encoded, region, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE"
+    )
+    return tf.ensure_shape(image, [None, None, 3])
 
 
 def random_resized_crop_windows(heights, widths, uniforms, scale=(0.2, 1.0), ratio=(3 / 4, 4 / 3)):
@@ -145,171 +229,3 @@ def random_resized_crop_windows(heights, widths, uniforms, scale=(0.2, 1.0), rat
     corners = tf.where(any_fits[..., None], drawn, tf.floor(spare / 2))
     sizes = tf.stack([crop_heights, crop_widths], axis=-1)
     return tf.cast(tf.concat([corners, sizes], axis=-1), tf.int32)
-
-
-def resample_matrix(starts, lengths, in_size, out_size, flips=None):
-    """Pillow's antialiased bilinear resampling of one axis, as a matrix.
-
-    Output pixel o is a weighted mean of the input pixels i of its window, with a
-    triangle around the output pixel's centre that is never narrower than a pixel:
-
-        shrinkage = length / out_size
-        distance[o, i] = (i + 0.5 - start) - (o + 0.5) * shrinkage
-        weight[o, i] = relu(1 - abs(distance[o, i]) / max(1, shrinkage))
-
-    Pixels outside [start, start + length) weigh nothing, and each row is divided
-    by its sum.
-
-    Args:
-        starts: [...] int or float, pixels, where each window starts.
-        lengths: [...] int or float above 0, pixels, how long it is.
-        in_size: number of pixels of the input axis.
-        out_size: number of pixels of the output axis.
-        flips: [...] bool, windows to read backwards; none if not given.
-
-    Returns:
-        [..., out_size, in_size] float32; rows sum to 1.
-
-    Example:
-        >>> resample_matrix(0, 4, in_size=4, out_size=2).numpy()  # 4 pixels into 2.
-        array([[0.42857143, 0.42857143, 0.14285715, 0.        ],
-               [0.        , 0.14285715, 0.42857143, 0.42857143]], dtype=float32)
-    """
-    starts = tf.cast(starts, tf.float32)[..., None, None]
-    lengths = tf.cast(lengths, tf.float32)[..., None, None]
-    shrinkage = lengths / tf.cast(out_size, tf.float32)
-    centers = tf.range(tf.cast(out_size, tf.float32)) + 0.5
-    if flips is not None:
-        backwards = tf.cast(out_size, tf.float32) - centers
-        centers = tf.where(tf.convert_to_tensor(flips)[..., None], backwards, centers)
-    positions = tf.range(tf.cast(in_size, tf.float32)) + 0.5 - starts
-    distances = positions - centers[..., :, None] * shrinkage
-    weights = tf.nn.relu(1.0 - tf.abs(distances) / tf.maximum(shrinkage, 1.0))
-    weights = tf.where((positions > 0) & (positions < lengths), weights, 0.0)
-    return weights / tf.reduce_sum(weights, axis=-1, keepdims=True)
-
-
-def crop_and_resize(images, windows, size, flips=None):
-    """Cuts a window out of each image and scales it to a square, as Pillow does.
-
-    Equal to `image.crop(window).resize((size, size), BILINEAR)` in Pillow to within
-    1 of 255: Pillow also rounds between its two passes.
-
-    Args:
-        images: [height, width, 3] or [batch, height, width, 3] uint8.
-        windows: [4] or [batch, 4] int32, pixels: top, left, height, width.
-        size: height and width of the result, pixels.
-        flips: scalar or [batch] bool, results to mirror left to right; none if not given.
-
-    Returns:
-        [size, size, 3] or [batch, size, size, 3] uint8.
-
-    Raises:
-        ValueError: if `images` has neither three nor four axes.
-    """
-    images = tf.convert_to_tensor(images)
-    windows = tf.convert_to_tensor(windows)
-    _check_rank(images)
-    if images.shape.rank == 4:
-        top, left, height, width = tf.unstack(windows, axis=-1)
-        in_height, in_width = _sides(images)
-        row_matrices = resample_matrix(top, height, in_height, size)
-        column_matrices = resample_matrix(left, width, in_width, size, flips)
-        return _resample_batch(images, row_matrices, column_matrices)
-    # Cutting first bounds the cost by the window's size.
-    top, left, height, width = tf.unstack(windows)
-    window = images[top : top + height, left : left + width]
-    crop = _scale_one_image(window, [size, size], [0, 0], [size, size])
-    if flips is None:
-        return crop
-
-    def flipped():
-        return tf.reverse(crop, [1])
-
-    def plain():
-        return crop
-
-    # Choosing between the two with tf.where would cost as much as the whole crop.
-    return tf.cond(tf.cast(flips, tf.bool), flipped, plain)
-
-
-def resize_and_center_crop(images, resize_size, crop_size):
-    """Scales the shorter side to `resize_size` and cuts the central square.
-
-    torchvision's Resize and CenterCrop, the usual preparation for evaluation.
-
-    Args:
-        images: [height, width, 3] or [batch, height, width, 3] uint8.
-        resize_size: length of the shorter side after scaling, pixels.
-        crop_size: height and width of the result, pixels, at most `resize_size`.
-
-    Returns:
-        [crop_size, crop_size, 3] or [batch, crop_size, crop_size, 3] uint8.
-
-    Raises:
-        ValueError: if `crop_size` is above `resize_size`, or `images` has neither
-            three nor four axes.
-    """
-    images = tf.convert_to_tensor(images)
-    _check_rank(images)
-    if crop_size > resize_size:
-        raise ValueError(f"crop_size must be at most resize_size {resize_size}, got {crop_size}.")
-    sides = tf.stack(_sides(images))
-    resized = resize_size * sides // tf.reduce_min(sides)
-    # torchvision's round() takes halves to the even neighbour; so does tf.round.
-    corner = tf.cast(tf.round(tf.cast(resized - crop_size, tf.float32) / 2), tf.int32)
-    if images.shape.rank == 3:
-        return _scale_one_image(images, resized, corner, [crop_size, crop_size])
-    matrices = []
-    for axis in range(2):
-        matrix = resample_matrix(0, sides[axis], sides[axis], resized[axis])
-        matrices.append(matrix[corner[axis] : corner[axis] + crop_size])
-    return _resample_batch(images, *matrices)
-
-
-def _check_rank(images):
-    if images.shape.rank not in (3, 4):
-        raise ValueError(f"images must have 3 or 4 axes, got shape {images.shape}.")
-
-
-def _sides(images):
-    """Height and width, as numbers where they are known and tensors where not."""
-    dynamic = tf.shape(images)[-3:-1]
-    static = images.shape[-3:-1]
-    return [dynamic[axis] if static[axis] is None else static[axis] for axis in range(2)]
-
-
-def _scale_one_image(image, resized, corner, size):
-    """The part of `size` from `corner` on of an image scaled to `resized`.
-
-    This op and `resample_matrix` give the same pixels up to rounding. In a tf.data pipeline of
-    500 x 375 photographs and 224 pixel crops on two cores the op made 1040 crops
-    per second and two dense matmuls 440: it touches only the weights that are not
-    zero, and it stays on the thread that calls it. On small images of one size a
-    batch of matmuls wins.
-    """
-    sides = tf.cast(tf.stack(_sides(image)), tf.float32)
-    pixels = tf.raw_ops.ScaleAndTranslate(
-        images=image[None],
-        size=size,
-        scale=tf.cast(resized, tf.float32) / sides,
-        translation=-tf.cast(corner, tf.float32),
-        kernel_type="triangle",
-        antialias=True,
-    )[0]
-    return tf.ensure_shape(tf.cast(pixels + 0.5, tf.uint8), [*size, 3])
-
-
-def _resample_batch(images, row_matrices, column_matrices):
-    """row_matrices @ image @ column_matrices.T for each image and channel."""
-    in_height, in_width = _sides(images)
-    out_height, out_width = row_matrices.shape[-2], column_matrices.shape[-2]
-    # Two plain matmuls, with the channels beside the axis that is not touched;
-    # einsum would multiply by a matrix of three columns, at half the speed.
-    pixels = tf.reshape(tf.cast(images, tf.float32), [-1, in_height, in_width * 3])
-    pixels = tf.reshape(row_matrices @ pixels, [-1, out_height, in_width, 3])
-    pixels = tf.reshape(tf.transpose(pixels, [0, 2, 1, 3]), [-1, in_width, out_height * 3])
-    pixels = tf.reshape(column_matrices @ pixels, [-1, out_width, out_height, 3])
-    # On an accelerator a matmul may be 1 too high, and 256 would become 0.
-    pixels = tf.minimum(tf.transpose(pixels, [0, 2, 1, 3]) + 0.5, 255.0)
-    return tf.cast(pixels, tf.uint8)

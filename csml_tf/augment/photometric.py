@@ -1,244 +1,118 @@
 """What a view looks like: torchvision's colour operations, blur, normalisation.
 
-Every function takes a batch [batch, height, width, 3] of float32 RGB in [0, 1]
-and one strength per image, and is a deterministic function of the two. The
+Every function works on a batch of images as three planes, `split` makes them and
+`normalize` puts them together again:
+
+    planes: (red, green, blue), each [batch, height, width] float32 in [0, 1]
+
+with one strength per image, and is a deterministic function of the two. The
 colour operations are torchvision's, which differ from those of the same name in
 tf.image. On uint8 images torchvision also rounds after every operation; here
 nothing is rounded, which moves a result by up to 2 of 255, and by up to 8 where
 hue turns, because Pillow knows only 256 hues.
 
-Inside, an image is three planes [batch, height, width]: on a CPU, at 224 pixels,
-a blend took 0.5 ms per image so and 1.4 ms along an axis of three channels, a turn
-of the hue 1.8 ms and by tf.image's HSV 3.4 ms.
+Each step is compiled by XLA, on a CPU too: as ordinary operations a view of 224
+pixels took six times as long. The steps are compiled one by one because XLA, given
+several in a row, computes the planes of the first anew for each plane of the last.
 """
 
+import functools
 import itertools
+import math
 
 import numpy as np
 import tensorflow as tf
 
 # ITU-R 601-2, Pillow's conversion to "L".
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
-# Places for hue among the other three operations, times the orders of those.
+# Orders of brightness, contrast, saturation and hue.
 NUM_JITTER_ORDERS = 24
+# Where the Gaussian is cut off; 6e-5 of its weight lies beyond.
+_BLUR_RADIUS_SIGMAS = 4.0
+
+_compiled = functools.partial(tf.function, jit_compile=True)
 
 
-def adjust_brightness(images, factors):
+@_compiled
+def split(images):
+    """The three planes of a batch of images.
+
+    Args:
+        images: [batch, height, width, 3] uint8.
+
+    Returns:
+        planes, in [0, 1].
+    """
+    planes = tf.unstack(tf.cast(images, tf.float32), axis=-1)
+    return [plane * np.float32(1 / 255) for plane in planes]
+
+
+@_compiled
+def adjust_brightness(planes, factors):
     """Multiplies: factor * image, clipped to [0, 1].
 
     Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
+        planes: as above.
         factors: [batch] float32, at least 0; 1 changes nothing.
 
     Returns:
-        [batch, height, width, 3] float32 in [0, 1].
+        planes.
     """
-    return _image(_blend(_planes(images), factors))
+    return _blend(planes, factors, tf.zeros_like(factors))
 
 
-def adjust_contrast(images, factors):
-    """Blends with the mean of the grey image.
-
-        factor * image + (1 - factor) * mean(grey(image)), clipped to [0, 1]
-
-    Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
-        factors: [batch] float32, at least 0; 1 changes nothing.
-
-    Returns:
-        [batch, height, width, 3] float32 in [0, 1].
-    """
-    return _image(_blend(_planes(images), factors, mean_shares=1.0))
-
-
-def adjust_saturation(images, factors):
+@_compiled
+def adjust_saturation(planes, factors):
     """Blends with the grey image.
 
         factor * image + (1 - factor) * grey(image), clipped to [0, 1]
 
     Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
+        planes: as above.
         factors: [batch] float32, at least 0; 1 changes nothing, 0 is grey.
 
     Returns:
-        [batch, height, width, 3] float32 in [0, 1].
+        planes.
     """
-    return _image(_blend(_planes(images), factors, luma_shares=1.0))
+    return _blend(planes, factors, 1.0 - factors)
 
 
-def adjust_hue(images, shifts):
+@_compiled
+def adjust_contrast(planes, factors):
+    """Blends with the mean of the grey image.
+
+        factor * image + (1 - factor) * mean(grey(image)), clipped to [0, 1]
+
+    Args:
+        planes: as above.
+        factors: [batch] float32, at least 0; 1 changes nothing.
+
+    Returns:
+        planes.
+    """
+    factors = _per_image(factors)
+    added = (1.0 - factors) * tf.reduce_mean(_luma(planes), axis=[1, 2], keepdims=True)
+    return [_clip(factors * plane + added) for plane in planes]
+
+
+@_compiled
+def adjust_hue(planes, shifts):
     """Turns the hue of HSV colours; their saturation and value stay.
 
     Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
+        planes: as above.
         shifts: [batch] float32 in [-0.5, 0.5], turns around the colour circle.
 
     Returns:
-        [batch, height, width, 3] float32 in [0, 1].
+        planes.
 
     Example:
-        >>> red = tf.constant([[[[1.0, 0.0, 0.0]]]])
-        >>> adjust_hue(red, [1 / 3])[0, 0, 0].numpy().tolist()  # A third on is green.
+        >>> red = [tf.ones([1, 1, 1]), tf.zeros([1, 1, 1]), tf.zeros([1, 1, 1])]
+        >>> green = adjust_hue(red, tf.constant([1 / 3]))  # A third of the circle on.
+        >>> [float(plane) for plane in green]
         [0.0, 1.0, 0.0]
     """
-    return _image(_turn_hue(_planes(images), shifts))
-
-
-def to_grayscale(images):
-    """The luma 0.299 red + 0.587 green + 0.114 blue, in all three channels.
-
-    Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
-
-    Returns:
-        [batch, height, width, 3] float32 in [0, 1].
-
-    Example:
-        >>> blue = tf.constant([[[[0.0, 0.0, 1.0]]]])
-        >>> to_grayscale(blue)[0, 0, 0].numpy()
-        array([0.114, 0.114, 0.114], dtype=float32)
-    """
-    luma = _luma(_planes(images))
-    return _image([luma, luma, luma])
-
-
-def color_jitter(images, orders, brightness=None, contrast=None, saturation=None, hue=None):
-    """Applies the four adjustments to each image, in an order of its own.
-
-    Order `6 * p + r` puts hue after the first p of the others, and these in the
-    r-th permutation of (brightness, contrast, saturation) in lexicographic order.
-    Uniform orders make all 24 equally likely.
-
-    Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
-        orders: [batch] int32 in [0, NUM_JITTER_ORDERS).
-        brightness: [batch] float32 factors, or None: not applied, and free.
-        contrast: [batch] float32 factors, or None.
-        saturation: [batch] float32 factors, or None.
-        hue: [batch] float32 shifts in [-0.5, 0.5], turns, or None.
-
-    Returns:
-        [batch, height, width, 3] float32 in [0, 1].
-    """
-    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    names = [name for name, strength in strengths.items() if strength is not None]
-    if not names:
-        return images if hue is None else adjust_hue(images, hue)
-    factors = tf.stack([tf.cast(strengths[name], tf.float32) for name in names], axis=1)
-    schedules, hue_positions = _order_tables(tuple(names))
-    chosen = tf.one_hot(tf.gather(schedules, orders), len(names))  # [batch, slot, name].
-    hue_positions = tf.gather(hue_positions, orders)
-
-    def blend_slot(planes, slot, is_active):
-        one_hot = chosen[:, slot]
-        slot_factors = tf.reduce_sum(one_hot * factors, axis=1)
-        shares = dict(zip(names, tf.unstack(one_hot, axis=1)))
-        return _blend(
-            planes,
-            tf.where(is_active, slot_factors, 1.0),  # Factor 1 is the exact identity.
-            mean_shares=shares.get("contrast"),
-            luma_shares=shares.get("saturation"),
-        )
-
-    # Brightness, contrast and saturation are one formula with different references,
-    # so each slot serves whatever its images need. A slot before hue and one after
-    # it cost less than the alternative, hue at each of its four positions.
-    planes = _planes(images)
-    for slot in range(len(names)):
-        is_active = True if hue is None else hue_positions > slot
-        planes = blend_slot(planes, slot, is_active)
-    if hue is not None:
-        planes = _turn_hue(planes, hue)
-        for slot in range(len(names)):
-            planes = blend_slot(planes, slot, hue_positions <= slot)
-    return _image(planes)
-
-
-def gaussian_blur(images, sigmas_px):
-    """Blurs each image with a Gaussian of its own width.
-
-    The weight of a pixel at a distance of d pixels is exp(-d^2 / (2 sigma^2)),
-    along both axes, divided by the sum of the weights. Beyond the border the
-    outermost pixel repeats. Pillow's filter is three box blurs instead, within 4 of
-    255 of this one away from the border.
-
-    Args:
-        images: [batch, height, width, 3] float32.
-        sigmas_px: [batch] float32, standard deviations in pixels, well below the
-            image's sides; images with 0 or less stay exactly as they are.
-
-    Returns:
-        [batch, height, width, 3] float32, in the range of `images`.
-    """
-    height, width = images.shape[1:3]
-    sigmas_px = tf.cast(sigmas_px, tf.float32)
-    rows = _blur_matrix(sigmas_px, height)
-    columns = rows if height == width else _blur_matrix(sigmas_px, width)
-    # Dense matrices: their zeros cost less than a loop over taps does, on a CPU
-    # and on a TPU, and the largest sigma need not be known.
-    planes = tf.stack(_planes(images), axis=1)
-    planes = rows[:, None] @ tf.matmul(planes, columns[:, None], transpose_b=True)
-    blurred = _image(tf.unstack(planes, axis=1))
-    # The matrix of sigma 0 is the identity, but a TPU multiplies in bfloat16.
-    return tf.where(sigmas_px[:, None, None, None] > 0, blurred, images)
-
-
-def normalize(images, mean, std):
-    """(images - mean) / std, channel by channel.
-
-    Args:
-        images: [batch, height, width, 3] float32 in [0, 1].
-        mean: three floats in [0, 1], one per channel.
-        std: three floats above 0.
-
-    Returns:
-        [batch, height, width, 3] float32, no unit.
-    """
-    scale = 1.0 / np.asarray(std, np.float64)
-    offset = -np.asarray(mean, np.float64) * scale
-    return images * scale.astype(np.float32) + offset.astype(np.float32)
-
-
-def _planes(images):
-    return tf.unstack(tf.convert_to_tensor(images), axis=-1)
-
-
-def _image(planes):
-    return tf.stack(planes, axis=-1)
-
-
-def _per_image(strengths):
-    return tf.cast(strengths, tf.float32)[..., None, None]
-
-
-def _clip(plane):
-    return tf.clip_by_value(plane, 0.0, 1.0)
-
-
-def _luma(planes):
-    return sum(weight * plane for weight, plane in zip(LUMA_WEIGHTS, planes))
-
-
-def _blend(planes, factors, mean_shares=None, luma_shares=None):
-    """Blends with mean_share * mean(luma) + luma_share * luma, by default with black."""
-    factors = _per_image(factors)
-    added = None
-    if mean_shares is not None or luma_shares is not None:
-        luma = _luma(planes)
-        added = 0.0
-        if mean_shares is not None:
-            mean = tf.reduce_mean(luma, axis=[1, 2], keepdims=True)
-            added += (1.0 - factors) * _per_image(mean_shares) * mean
-        if luma_shares is not None:
-            added += (1.0 - factors) * _per_image(luma_shares) * luma
-    blended = [plane * factors for plane in planes]
-    if added is not None:
-        blended = [plane + added for plane in blended]
-    return [_clip(plane) for plane in blended]
-
-
-def _turn_hue(planes, shifts):
-    """HSV without its S: a channel is value - chroma * a trapezoid of the hue."""
+    # HSV without its S: a channel is value - chroma * a trapezoid of the hue.
     red, green, blue = planes
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
@@ -257,32 +131,207 @@ def _turn_hue(planes, shifts):
     return turned
 
 
-def _order_tables(names):
+@_compiled
+def to_grayscale(planes, is_gray):
+    """The luma 0.299 red + 0.587 green + 0.114 blue in all three planes.
+
+    Args:
+        planes: as above.
+        is_gray: [batch] bool, the images that become grey; the others stay.
+
+    Returns:
+        planes.
+    """
+    luma = _luma(planes)
+    return [tf.where(is_gray[:, None, None], luma, plane) for plane in planes]
+
+
+def color_jitter(planes, orders, brightness=None, contrast=None, saturation=None, hue=None):
+    """Applies the four adjustments to each image, in an order of its own.
+
+    Order `6 * p + r` puts hue after the first p of the others, and these in the
+    r-th permutation of (brightness, contrast, saturation) in lexicographic order.
+    Uniform orders make all 24 equally likely.
+
+    Args:
+        planes: as above.
+        orders: [batch] int32 in [0, NUM_JITTER_ORDERS).
+        brightness: [batch] float32 factors, or None: not applied, and free.
+        contrast: [batch] float32 factors, or None.
+        saturation: [batch] float32 factors, or None.
+        hue: [batch] float32 shifts in [-0.5, 0.5], turns, or None.
+
+    Returns:
+        planes.
+    """
+    strengths = {
+        "brightness": brightness,
+        "contrast": contrast,
+        "saturation": saturation,
+        "hue": hue,
+    }
+    used = tuple(name for name, strength in strengths.items() if strength is not None)
+    blends, hue_shares = (tf.gather(table, orders) for table in _order_tables(used))
+    # Brightness and saturation are one formula; a place that neither takes has factor 1.
+    one_hot = tf.one_hot(blends, 3)  # [batch, part, place, (nothing, brightness, saturation)].
+    ones = tf.ones(tf.shape(orders))
+    factors = [
+        ones if s is None else tf.cast(s, tf.float32) for s in (None, brightness, saturation)
+    ]
+    factors = tf.einsum("bpfn,bn->bpf", one_hot, tf.stack(factors, axis=1))
+    luma_shares = one_hot[..., 2] * (1.0 - factors)
+
+    # Contrast is the only one that looks at more than a pixel, so that the others come
+    # in two chains, before and after it. Hue, which costs most, has one place in each
+    # chain, and brightness and saturation theirs before and after hue: an image uses
+    # those that its order asks for.
+    for chain in range(1 if contrast is None else 2):
+        if chain == 1:
+            planes = adjust_contrast(planes, contrast)
+        first_part = 2 * chain
+        planes = _blend_places(planes, factors[:, first_part], luma_shares[:, first_part])
+        if hue is not None:
+            planes = adjust_hue(planes, hue * hue_shares[:, chain])
+            last_part = first_part + 1
+            planes = _blend_places(planes, factors[:, last_part], luma_shares[:, last_part])
+    return planes
+
+
+def gaussian_blur(planes, sigmas_px, max_sigma_px):
+    """Blurs each image with a Gaussian of its own width.
+
+    The weight of a pixel at a distance of d pixels is exp(-d^2 / (2 sigma^2)),
+    along both axes, divided by the sum of the weights, and 0 from beyond
+    4 * `max_sigma_px` on. Beyond the border the outermost pixel repeats. Pillow's
+    filter is three box blurs instead, within 4 of 255 of this one away from the border.
+
+    Args:
+        planes: as above; any range.
+        sigmas_px: [batch] float32, standard deviations in pixels, at most
+            `max_sigma_px`; images with 0 or less stay exactly as they are.
+        max_sigma_px: float above 0; the cost grows with it.
+
+    Returns:
+        planes, in the range of those given.
+    """
+    radius = math.ceil(_BLUR_RADIUS_SIGMAS * max_sigma_px)
+    padded = [_repeat_border(_repeat_border(plane, radius, 1), radius, 2) for plane in planes]
+    weights = _gaussian_weights(tf.cast(sigmas_px, tf.float32), radius)
+    return _convolve_rows(_convolve_columns(padded, weights), weights)
+
+
+@_compiled
+def normalize(planes, mean, std):
+    """(images - mean) / std, channel by channel.
+
+    Args:
+        planes: as above.
+        mean: [3] float32 in [0, 1], one per channel.
+        std: [3] float32 above 0.
+
+    Returns:
+        [batch, height, width, 3] float32, no unit.
+    """
+    return (tf.stack(planes, axis=-1) - mean) / std
+
+
+def _per_image(strengths):
+    return strengths[..., None, None]
+
+
+def _clip(plane):
+    return tf.clip_by_value(plane, 0.0, 1.0)
+
+
+def _luma(planes):
+    return sum(weight * plane for weight, plane in zip(LUMA_WEIGHTS, planes))
+
+
+def _blend(planes, factors, luma_shares):
+    """Of each image: factor * image + luma_share * grey(image), clipped."""
+    added = _per_image(luma_shares) * _luma(planes)
+    return [_clip(_per_image(factors) * plane + added) for plane in planes]
+
+
+@_compiled
+def _blend_places(planes, factors, luma_shares):
+    """One blend after the other; factors and luma_shares are [batch, places]."""
+    for place in range(factors.shape[1]):
+        planes = _blend(planes, factors[:, place], luma_shares[:, place])
+    return planes
+
+
+@functools.cache
+def _order_tables(used):
     """What the 24 orders mean for the operations in use.
 
     Returns:
-        schedules: [24, len(names)] int32, the index in `names` of each step.
-        hue_positions: [24] int32, how many of `names` come before hue.
+        blends: [24, 4, 2] int32, what stands at the places before and after hue in the
+            first chain, then in the second: 0 nothing, 1 brightness, 2 saturation.
+        hue_shares: [24, 2] float32, 1 for the chain that hue is in.
     """
-    schedules, positions = [], []
-    for hue_position in range(4):
-        for permutation in itertools.permutations(("brightness", "contrast", "saturation")):
-            schedules.append([names.index(name) for name in permutation if name in names])
-            positions.append(sum(name in names for name in permutation[:hue_position]))
-    return np.array(schedules, np.int32), np.array(positions, np.int32)
+    blends = np.zeros([NUM_JITTER_ORDERS, 4, 2], np.int32)
+    hue_shares = np.zeros([NUM_JITTER_ORDERS, 2], np.float32)
+    orders = (
+        [*others[:place], "hue", *others[place:]]
+        for place in range(4)
+        for others in itertools.permutations(("brightness", "contrast", "saturation"))
+    )
+    for order, names in enumerate(orders):
+        part = 0
+        places = [0] * 4
+        for name in (name for name in names if name in used):
+            if name == "contrast":
+                part = 2
+            elif name == "hue":
+                hue_shares[order, part // 2] = 1.0
+                part += 1
+            else:
+                blends[order, part, places[part]] = ("brightness", "saturation").index(name) + 1
+                places[part] += 1
+    return blends, hue_shares
 
 
-def _blur_matrix(sigmas_px, size):
-    """[batch, size, size] weights of the inputs (last axis) in each output."""
-    distances = np.arange(size, dtype=np.float32)
+def _repeat_border(plane, radius, axis):
+    """The plane with `radius` copies of its outermost rows (or columns) at both ends."""
+    before, after = (
+        tf.repeat(tf.gather(plane, [place], axis=axis), radius, axis)
+        for place in (0, plane.shape[axis] - 1)
+    )
+    return tf.concat([before, plane, after], axis)
+
+
+def _gaussian_weights(sigmas_px, radius):
+    """[batch, radius + 1] weights of the pixels at a distance of 0 to `radius`."""
+    distances = np.arange(radius + 1, dtype=np.float32)
     # A width of 0 would divide by 0; at a hundredth of a pixel neighbours weigh 0.
     rates = 0.5 / tf.square(tf.maximum(sigmas_px, 0.01))[:, None]
-    one_side = tf.exp(-rates * np.square(distances))
-    total = 2.0 * tf.reduce_sum(one_side, axis=1, keepdims=True) - 1.0
-    # beyond[d]: the weight of everything further away than d, on one side.
-    beyond = tf.cumsum(one_side / total, axis=1, exclusive=True, reverse=True)
-    between = np.abs(distances[:, None] - distances)
-    matrix = tf.exp(-rates[..., None] * np.square(between)) / total[..., None]
-    # What falls off the border is given to the outermost pixel.
-    first, last = np.eye(size, dtype=np.float32)[[0, -1]]
-    return matrix + beyond[..., None] * first + tf.reverse(beyond, [1])[..., None] * last
+    weights = tf.exp(-rates * np.square(distances))
+    return weights / (2.0 * tf.reduce_sum(weights, axis=1, keepdims=True) - 1.0)
+
+
+@_compiled
+def _convolve_columns(padded, weights):
+    return [_convolve(plane, weights, axis=1) for plane in padded]
+
+
+@_compiled
+def _convolve_rows(padded, weights):
+    return [_convolve(plane, weights, axis=2) for plane in padded]
+
+
+def _convolve(padded, weights, axis):
+    radius = weights.shape[1] - 1
+    size = padded.shape[axis] - 2 * radius
+
+    def shifted(distance):
+        start = [0, 0, 0]
+        start[axis] = radius + distance
+        length = [-1, -1, -1]
+        length[axis] = size
+        return tf.slice(padded, start, length)
+
+    total = _per_image(weights[:, 0]) * shifted(0)
+    for distance in range(1, radius + 1):
+        total += _per_image(weights[:, distance]) * (shifted(-distance) + shifted(distance))
+    return total

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from csml_tf.augment import geometric, photometric
+from csml_tf.augment import geometric, photometric, resampling
 
 # Each decision has its own columns of `uniforms`, used or not: a recipe that
 # turns one part off draws the same crops, jitters and flips as before.
@@ -117,6 +117,25 @@ class ViewAugmentation:
         """How many numbers a view is drawn from; the same for all arguments."""
         return _NUM_UNIFORMS
 
+    def windows(self, heights, widths, uniforms):
+        """Where the view looks.
+
+        Args:
+            heights: [...] int32, pixels of the image.
+            widths: [...] int32, pixels.
+            uniforms: [..., num_uniforms] float32 in [0, 1).
+
+        Returns:
+            [..., 4] int32, pixels: top, left, height, width.
+        """
+        return geometric.random_resized_crop_windows(
+            heights, widths, uniforms[..., _CROP], self.crop_scale, self.crop_ratio
+        )
+
+    def flips(self, uniforms):
+        """Which views are mirrored: [...] bool of [..., num_uniforms]; None if none ever is."""
+        return uniforms[..., _FLIP] < self.flip_probability if self.flip_probability else None
+
     def geometric(self, images, uniforms):
         """The crop and the flip.
 
@@ -130,16 +149,11 @@ class ViewAugmentation:
         images = tf.convert_to_tensor(images)
         uniforms = tf.convert_to_tensor(uniforms)
         height, width = tf.unstack(tf.shape(images)[-3:-1])
-        windows = geometric.random_resized_crop_windows(
-            height, width, uniforms[..., _CROP], self.crop_scale, self.crop_ratio
-        )
-        flips = None
-        if self.flip_probability:
-            flips = uniforms[..., _FLIP] < self.flip_probability
-        return geometric.crop_and_resize(images, windows, self.image_size, flips)
+        windows = self.windows(height, width, uniforms)
+        return resampling.crop_and_resize(images, windows, self.image_size, self.flips(uniforms))
 
     def photometric(self, images, uniforms):
-        """The colours, the blur and the normalisation.
+        """The colours, the blur and the normalisation; on whatever device it is called.
 
         Args:
             images: [batch, image_size, image_size, 3] uint8.
@@ -148,14 +162,16 @@ class ViewAugmentation:
         Returns:
             [batch, image_size, image_size, 3] float32, normalised.
         """
-        images = tf.cast(images, tf.float32) / 255.0
+        planes = photometric.split(images)
         uniforms = tf.convert_to_tensor(uniforms)
         if self.grayscale_first:
-            images = self._jitter(self._discolor(images, uniforms), uniforms)
+            planes = self._jitter(self._discolor(planes, uniforms), uniforms)
         else:
-            images = self._discolor(self._jitter(images, uniforms), uniforms)
-        images = self._blur(images, uniforms)
-        return photometric.normalize(images, self.mean, self.std)
+            planes = self._discolor(self._jitter(planes, uniforms), uniforms)
+        planes = self._blur(planes, uniforms)
+        return photometric.normalize(
+            planes, tf.constant(self.mean, tf.float32), tf.constant(self.std, tf.float32)
+        )
 
     def __call__(self, images, uniforms):
         """`photometric` of `geometric`.
@@ -216,21 +232,44 @@ class ViewAugmentation:
         is_blurred = uniforms[:, _BLUR] < self.blur_probability
         return tf.where(is_blurred, _between(uniforms[:, _BLUR_SIGMA], *self.blur_sigma_px), 0.0)
 
-    def _jitter(self, images, uniforms):
+    def _jitter(self, planes, uniforms):
         if not self.jitter_probability:
-            return images
-        return photometric.color_jitter(images, **self.jitter_strengths(uniforms))
+            return planes
+        return photometric.color_jitter(planes, **self.jitter_strengths(uniforms))
 
-    def _discolor(self, images, uniforms):
+    def _discolor(self, planes, uniforms):
         if not self.grayscale_probability:
-            return images
+            return planes
         is_gray = uniforms[:, _GRAYSCALE] < self.grayscale_probability
-        return tf.where(is_gray[:, None, None, None], photometric.to_grayscale(images), images)
+        return photometric.to_grayscale(planes, is_gray)
 
-    def _blur(self, images, uniforms):
+    def _blur(self, planes, uniforms):
         if not self.blur_probability:
-            return images
-        return photometric.gaussian_blur(images, self.blur_sigmas_px(uniforms))
+            return planes
+        sigmas_px = self.blur_sigmas_px(uniforms)
+        return photometric.gaussian_blur(planes, sigmas_px, max(self.blur_sigma_px))
+
+
+def cut_views(encoded, augmentations, uniforms):
+    """The crops and flips of several views of one encoded image, decoded once for all.
+
+    Args:
+        encoded: scalar string, the bytes of an image file.
+        augmentations: list of `ViewAugmentation`, one per view.
+        uniforms: list of [num_uniforms] float32 in [0, 1), one per view.
+
+    Returns:
+        List of [image_size, image_size, 3] uint8, as `geometric` makes them, but where
+        an image much larger than a view is decoded smaller, see `geometric.decode_crops`.
+    """
+
+    def make_windows(height, width):
+        windows = [a.windows(height, width, row) for a, row in zip(augmentations, uniforms)]
+        return tf.stack(windows)
+
+    sizes = [augmentation.image_size for augmentation in augmentations]
+    flips = [augmentation.flips(row) for augmentation, row in zip(augmentations, uniforms)]
+    return geometric.decode_crops(encoded, make_windows, sizes, flips)
 
 
 def _between(uniforms, low, high):

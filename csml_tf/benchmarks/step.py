@@ -1,13 +1,11 @@
 """The training step alone: random views in memory, no input pipeline."""
 
 import functools
-import resource
-import statistics
-import sys
 import time
 
 import tensorflow as tf
 
+from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 from csml_tf.models import csml, encoder, resnet
 from csml_tf.training import optim
@@ -52,7 +50,7 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
     for _ in range(steps):
         elapsed_s, loss = _timed(train_step, views)
         seconds.append(elapsed_s)
-    median_s = statistics.median(seconds)
+    step_s = measuring.spread(seconds)
     return {
         "bench": "step",
         "method": method,
@@ -63,15 +61,10 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
         "batch": batch,
         "queue": queue,
         "tensorflow": tf.__version__,
-        "step_s": {
-            "median": round(median_s, 4),
-            "min": round(min(seconds), 4),
-            "max": round(max(seconds), 4),
-            "n": steps,
-        },
-        "anchors_per_s": round(batch / median_s, 3),
+        "step_s": step_s,
+        "anchors_per_s": round(batch / step_s["median"], 3),
         "warmup_s": round(warmup_s, 2),
-        "peak_rss_mb": round(_peak_rss_mb(), 1),
+        "peak_rss_mb": round(measuring.peak_rss_mb(), 1),
         "last_loss": round(loss, 5),
     }
 
@@ -95,8 +88,3 @@ def _timed(train_step, views):
     started = time.perf_counter()
     loss = float(train_step(views)["loss"])
     return time.perf_counter() - started, loss
-
-
-def _peak_rss_mb():
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

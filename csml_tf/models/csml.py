@@ -12,8 +12,10 @@ from csml_tf.models import encoder, key_queue, momentum_encoder
 ANCHOR_VIEWS = ("query", "key")
 NEIGHBOR_VIEWS = ("neighbor_query", "neighbor_key")
 
-# What may serve as a query: a view of the anchor, of its neighbour, their CutMix.
+# What may serve as a query: a view of the anchor, of its neighbour, their CutMix. Small
+# views of the anchor are one kind more, where there are any.
 QUERY_KINDS = ("image", "neighbor", "mixed")
+_SMALL = "small"
 
 # Folded into the seed of a step, so that no two draws of a step share one.
 _BOX_STREAM = 0
@@ -26,15 +28,18 @@ class CsMl(tf.keras.Model):
     For an anchor x and one of its nearest neighbours x+, every level of the
     encoder gets
 
-        loss_level = mean over kinds of
+        loss_level = mean over queries of
             image:    L(q;  {(k,  own), (k+, other)})
             neighbor: L(q+; {(k+, own), (k,  other)})
             mixed:    L(m;  {(k,  a),   (k+, 1 - a)})
+            small:    L(s;  {(k,  own), (k+, other)}) for each small view s of x
         loss = sum over levels of level_weights[level] * loss_level
 
     where L is `losses.multi_positive_info_nce`, m the CutMix of q and q+, a the
     area fraction of q in m, and (own, other) is `positive_weights`, but (1, 0)
-    while `epoch` is below `neighbor_warmup_epochs` (arXiv:2012.02733).
+    while `epoch` is below `neighbor_warmup_epochs` (arXiv:2012.02733). Small views are
+    the multi-crop of arXiv:2006.09882; that each counts as much as any other query is
+    our choice.
 
     MoCo v1 and v2 are this class with `query_kinds=("image",)` and
     `positive_weights=(1.0, 0.0)`; they need the anchor's two views only.
@@ -53,6 +58,10 @@ class CsMl(tf.keras.Model):
         cutmix_alpha: the area fraction is drawn from Beta(alpha, alpha).
         cutmix_box_per_image: False cuts one box for the whole batch, as the authors
             do; True draws one for each image (our option).
+        num_small_views: small views of each anchor, queries only; 0 for none.
+        photometric: function of (view name, crops, uniforms) that makes images of a view
+            whose colours the input pipeline left to the device; None where it makes
+            finished images.
         seed: int; with the step it decides every draw inside the step.
         **kwargs: as for `tf.keras.Model`.
 
@@ -72,6 +81,8 @@ class CsMl(tf.keras.Model):
         neighbor_warmup_epochs=11,
         cutmix_alpha=2.0,
         cutmix_box_per_image=False,
+        num_small_views=0,
+        photometric=None,
         seed=0,
         **kwargs,
     ):
@@ -80,6 +91,8 @@ class CsMl(tf.keras.Model):
         self.key_encoder = momentum_encoder.MomentumEncoder(make_encoder, self.query_encoder)
         self.level_weights = _check_level_weights(level_weights, self.query_encoder.levels)
         _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha)
+        if num_small_views < 0:
+            raise ValueError(f"num_small_views must be at least 0, got {num_small_views}.")
         self.queues = {
             level: key_queue.KeyQueue(num_negatives, dim, seed, name=f"{level}_queue")
             for level, dim in self.query_encoder.head_dims.items()
@@ -87,7 +100,9 @@ class CsMl(tf.keras.Model):
         self.num_negatives = num_negatives
         self.ema_decay = ema_decay
         self.temperature = temperature
-        self.query_kinds = tuple(query_kinds)
+        self.query_kinds = tuple(query_kinds) + ((_SMALL,) if num_small_views else ())
+        self.num_small_views = num_small_views
+        self.photometric = photometric
         self.positive_weights = tuple(positive_weights)
         self.neighbor_warmup_epochs = neighbor_warmup_epochs
         self.cutmix_alpha = cutmix_alpha
@@ -107,12 +122,18 @@ class CsMl(tf.keras.Model):
     @property
     def uses_neighbors(self):
         """Whether a step needs the two views of a neighbour."""
-        return self.query_kinds != ("image",) or self.positive_weights[1] > 0
+        return not {*self.query_kinds} <= {"image", _SMALL} or self.positive_weights[1] > 0
 
     @property
     def view_names(self):
         """Names of the views that `train_step` takes."""
-        return ANCHOR_VIEWS + (NEIGHBOR_VIEWS if self.uses_neighbors else ())
+        large = ANCHOR_VIEWS + (NEIGHBOR_VIEWS if self.uses_neighbors else ())
+        return large + self.small_view_names
+
+    @property
+    def small_view_names(self):
+        """Those of `view_names` that are small."""
+        return tuple(f"{_SMALL}_{number}" for number in range(self.num_small_views))
 
     @property
     def trainable_weights(self):
@@ -152,7 +173,8 @@ class CsMl(tf.keras.Model):
         """One step, in the order of the paper's code.
 
         Args:
-            views: {name in `view_names`: [batch, height, width, 3] normalised images}.
+            views: {name in `view_names`: [batch, height, width, 3] normalised images}, or
+                {name: arguments of `photometric` after the name} where there is one.
 
         Returns:
             {metric name: its mean over the epoch so far}.
@@ -160,6 +182,8 @@ class CsMl(tf.keras.Model):
         seed = tf.random.experimental.stateless_fold_in(
             [self.seed, self.seed], self.optimizer.iterations
         )
+        if self.photometric is not None:
+            views = {name: self.photometric(name, *views[name]) for name in self.view_names}
         self.key_encoder.update(self.ema_decay)
         keys = self._encode_keys(
             views, tf.random.experimental.stateless_fold_in(seed, _SHUFFLE_STREAM)
@@ -169,6 +193,9 @@ class CsMl(tf.keras.Model):
         )
 
         variables = self.query_encoder.trainable_variables
+        batch = views["query"].shape[0]
+        # Of 1 or more images per anchor: small views come together.
+        counts = {kind: images.shape[0] // batch for kind, (images, _) in queries.items()}
         gradients = None
         total_loss = 0.0
         finished = list(keys.values())
@@ -177,15 +204,21 @@ class CsMl(tf.keras.Model):
             # pass, not of three.
             with tf.control_dependencies(finished):
                 images = tf.identity(images)
-            level_losses, kind_gradients = self._level_losses_and_gradients(images, keys, weights)
+            share = counts[kind] / sum(counts.values())
+            own_keys = {level: tf.tile(key, [counts[kind], 1, 1]) for level, key in keys.items()}
+            level_losses, kind_gradients = self._level_losses_and_gradients(
+                images, own_keys, weights, share
+            )
             for level, level_loss in level_losses.items():
                 self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
-                total_loss += self.level_weights[level] * level_loss / len(self.query_kinds)
+                total_loss += self.level_weights[level] * level_loss * share
             if gradients is None:
                 gradients = kind_gradients
             else:
                 gradients = [a + b for a, b in zip(gradients, kind_gradients)]
-            finished = gradients
+            # To wait for a function's own output is to wait for its assignments only, which
+            # the forward pass makes; behind an identity it is to wait for the gradient.
+            finished = [tf.identity(gradient) for gradient in gradients]
         self._trackers["loss"].update_state(total_loss)
         self.optimizer.apply_gradients(zip(gradients, variables))
 
@@ -219,16 +252,14 @@ class CsMl(tf.keras.Model):
         return self.key_encoder(images, training=True)
 
     def _make_queries(self, views, seed):
-        """-> {query kind: (images, weights of the positives [batch, num_positives])}."""
+        """-> {query kind: (images, weights of the positives [images, num_positives])}."""
         batch, height, width, _ = views["query"].shape
         in_warmup = self.epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))
-        if not self.uses_neighbors:
-            return {"image": (views["query"], tf.fill([batch, 1], own))}
-        queries = {
-            "image": (views["query"], tf.stack([[own, other]])),
-            "neighbor": (views["neighbor_query"], tf.stack([[other, own]])),
-        }
+        of_anchor = tf.stack([[own, other] if self.uses_neighbors else [own]])
+        queries = {"image": (views["query"], of_anchor)}
+        if "neighbor" in self.query_kinds:
+            queries["neighbor"] = (views["neighbor_query"], tf.stack([[other, own]]))
         if "mixed" in self.query_kinds:
             images, partners = views["query"], views["neighbor_query"]
             num_boxes = batch if self.cutmix_box_per_image else 1
@@ -236,13 +267,17 @@ class CsMl(tf.keras.Model):
             kept = cutmix.area_fractions(boxes, height, width)
             mixed = cutmix.cutmix(images, partners, boxes)
             queries["mixed"] = (mixed, tf.stack([kept, 1.0 - kept], axis=1))
+        if _SMALL in self.query_kinds:
+            small = [views[name] for name in self.small_view_names]
+            queries[_SMALL] = (tf.concat(small, axis=0), of_anchor)
         return {
-            kind: (queries[kind][0], tf.broadcast_to(queries[kind][1], [batch, 2]))
-            for kind in self.query_kinds
+            kind: (images, tf.broadcast_to(weights, [images.shape[0], weights.shape[1]]))
+            for kind, (images, weights) in queries.items()
+            if kind in self.query_kinds
         }
 
     @tf.function
-    def _level_losses_and_gradients(self, images, keys, weights):
+    def _level_losses_and_gradients(self, images, keys, weights, share):
         """One query kind: {level: its loss}, and the gradients of its share of the total.
 
         A function of its own, so that it is traced once for all kinds.
@@ -262,9 +297,9 @@ class CsMl(tf.keras.Model):
             )
             # The optimizer adds up the gradients of all replicas.
             replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            share = loss / (len(self.query_kinds) * replicas)
+            loss *= share / replicas
         gradients = tape.gradient(
-            share,
+            loss,
             self.query_encoder.trainable_variables,
             # Without a level there, the last stages are outside the loss.
             unconnected_gradients=tf.UnconnectedGradients.ZERO,

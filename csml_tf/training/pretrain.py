@@ -23,6 +23,8 @@ def run(
     schedule=optim.cosine_schedule,
     make_neighbor_refresh=None,
     augmentation,
+    small_augmentation=None,
+    augment_on="host",
     center_view,
     epochs,
     global_batch_size,
@@ -39,12 +41,15 @@ def run(
             returns the configuration as text, for `RunDirectory.claim`.
         monitors: objects with `is_due(finished_epochs, epochs)` and
             `measure(query_encoder)`, which returns {name: number} for the metrics.
-        make_model: function of `seed` that returns a `CsMl`.
+        make_model: function of `seed` and `photometric` that returns a `CsMl`.
         make_optimizer: function of no arguments that returns a Keras optimizer.
         schedule: function of (epoch, epochs, peak_learning_rate) to a learning rate.
         make_neighbor_refresh: function of (source, center_view) that returns a
             `NeighborRefresh`; needed if the model uses neighbours.
         augmentation: `augment.view.ViewAugmentation`.
+        small_augmentation: the same for small views; needed if the model takes any.
+        augment_on: "host" or "device": where colours, blur and normalisation are done;
+            crops always on the host.
         center_view: `augment.center_view.CenterView`.
         epochs: of the whole run.
         global_batch_size: anchors per step, over all replicas.
@@ -61,11 +66,26 @@ def run(
             loss is no longer a number.
     """
     _check_numbers(source, epochs, global_batch_size)
+    if augment_on not in pipeline.AUGMENT_ON:
+        raise InputError(f"AUGMENT_ON must be one of {pipeline.AUGMENT_ON}, got {augment_on!r}.")
     num_steps = pipeline.steps_per_epoch(source, global_batch_size)
     tf.keras.utils.set_random_seed(seed)
+
+    def photometric(view_name, crops, uniforms):
+        return augmentations[view_name].photometric(crops, uniforms)
+
     with strategy.scope():
-        model = make_model(seed=seed)
+        model = make_model(seed=seed, photometric=photometric if augment_on == "device" else None)
         model.compile(optimizer=make_optimizer())
+    if model.small_view_names and small_augmentation is None:
+        raise InputError(
+            "The recipe trains on small views and does not say how to make them: include "
+            '"base/multicrop.gin", or set NUM_SMALL_VIEWS = 0.'
+        )
+    augmentations = {
+        name: small_augmentation if name in model.small_view_names else augmentation
+        for name in model.view_names
+    }
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
     _check_sizes(model, source, global_batch_size, strategy)
@@ -92,7 +112,7 @@ def run(
         model.epoch.assign(epoch)
         model.optimizer.learning_rate.assign(row["learning_rate"])
         dataset = pipeline.make_epoch(
-            source, augmentation, model.view_names, global_batch_size, seed, epoch, table
+            source, augmentations, global_batch_size, seed, epoch, table, augment_on=augment_on
         )
         bar = training_bar.TrainingBar(epochs, num_steps, global_batch_size)
         history = model.fit(

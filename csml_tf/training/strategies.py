@@ -13,7 +13,7 @@ def make(name):
 
     Args:
         name: "none" (one device), "mirrored" (every GPU of this machine) or "auto"
-            ("mirrored" with more than one GPU, else "none").
+            (the first GPU, or the CPU where there is none).
 
     Raises:
         InputError: if the name is unknown.
@@ -22,9 +22,10 @@ def make(name):
         raise InputError(f"--strategy must be one of {', '.join(NAMES)}, got {name!r}.")
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     logging.info("TensorFlow %s sees %s.", tf.__version__, _count_gpus(num_gpus))
-    if name == "auto":
-        name = "mirrored" if num_gpus > 1 else "none"
-    return tf.distribute.get_strategy() if name == "none" else tf.distribute.MirroredStrategy()
+    if name == "none" or (name == "auto" and num_gpus == 0):
+        return tf.distribute.get_strategy()
+    # tf.distribute, for one GPU too: it copies the next batch there while a step runs.
+    return tf.distribute.MirroredStrategy(["GPU:0"] if name == "auto" else None)
 
 
 def _count_gpus(num_gpus):

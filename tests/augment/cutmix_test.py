@@ -42,6 +42,14 @@ class BoxesTest(tf.test.TestCase, parameterized.TestCase):
         expected = stats.beta.ppf(np.clip(uniforms, 2.0**-24, None), alpha, alpha)
         self.assertAllClose(actual, expected, rtol=0, atol=1e-4)
 
+    def test_areas_are_drawn_from_beta(self):
+        """CsMl's: Beta(2, 2)."""
+        uniforms = tf.random.stateless_uniform([10000, 3], [0, 1]).numpy()
+        uniforms[:, 1:] = 0.5  # A box in the middle is not clipped.
+        boxes = cutmix.boxes_from_uniforms(uniforms, 4096, 4096, alpha=2.0)
+        kept = cutmix.area_fractions(boxes, 4096, 4096)
+        self.assertGreater(stats.kstest(kept, stats.beta(2, 2).cdf).pvalue, 0.001)
+
     def test_uniform_areas_for_alpha_1(self):
         uniforms = np.random.default_rng(0).uniform(size=[100]).astype("float32")
         self.assertAllClose(cutmix._symmetric_beta_quantiles(uniforms, 1.0), uniforms, atol=1e-6)

@@ -1,3 +1,7 @@
+import functools
+import io
+import re
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -17,14 +21,28 @@ OFF = {
 }
 
 
+OTHER_BLUR = {"blur_probability": 0.3, "blur_sigma_px": (0.4, 1.0)}
+
+
+@functools.cache
 def photograph(height, width):
     image = Image.fromarray(load_sample_image("china.jpg"))
     return np.asarray(image.resize((width, height)))
 
 
-def op_names(function, *args):
+def encode(pixels, file_format):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, file_format)
+    return buffer.getvalue()
+
+
+def step_names(function, *args):
+    """The compiled steps that a function calls: "adjust_hue" and so on, some "__private"."""
     graph = tf.function(function).get_concrete_function(*args).graph
-    return {operation.type for operation in graph.get_operations()}
+    calls = [operation for operation in graph.get_operations() if "Call" in operation.type]
+    return {
+        re.fullmatch(r"__inference_(.*)_\d+", call.get_attr("f").name).group(1) for call in calls
+    }
 
 
 class DistributionTest(tf.test.TestCase, parameterized.TestCase):
@@ -33,8 +51,8 @@ class DistributionTest(tf.test.TestCase, parameterized.TestCase):
         num_uniforms = ViewAugmentation(image_size=8).num_uniforms
         self.uniforms = tf.random.stateless_uniform([NUM_DRAWS, num_uniforms], [3, 14])
 
-    def assert_uniform(self, values, low, high):
-        self.assertAllInRange(values, low, high)
+    def assert_uniform(self, values, low, high, margin=0.0):
+        self.assertAllInRange(values, low - margin, high + margin)
         test = stats.kstest(values, stats.uniform(low, high - low).cdf)
         self.assertGreater(test.pvalue, 0.001)
 
@@ -66,41 +84,43 @@ class DistributionTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(counts, 24)
         self.assertGreater(stats.chisquare(counts).pvalue, 0.001)
 
-    def test_blur_sigmas(self):
-        augmentation = ViewAugmentation(image_size=8, blur_probability=0.3)
+    @parameterized.parameters(({}, 0.5, 0.1, 2.0), (OTHER_BLUR, 0.3, 0.4, 1.0))
+    def test_blur_sigmas(self, arguments, probability, low, high):
+        augmentation = ViewAugmentation(image_size=8, **arguments)
         sigmas_px = augmentation.blur_sigmas_px(self.uniforms).numpy()
-        self.assert_share(sigmas_px > 0, 0.3)
-        self.assert_uniform(sigmas_px[sigmas_px > 0], 0.1, 2.0)
+        self.assert_share(sigmas_px > 0, probability)
+        self.assert_uniform(sigmas_px[sigmas_px > 0], low, high)
 
-    def test_crop_areas_ratios_and_places(self):
-        # In a square image that large an attempt almost never fails at these limits.
-        augmentation = ViewAugmentation(image_size=8, crop_scale=(0.2, 0.7))
-        windows = geometric.random_resized_crop_windows(
-            4000,
-            4000,
-            self.uniforms[:, : geometric.NUM_CROP_UNIFORMS],
-            augmentation.crop_scale,
-            augmentation.crop_ratio,
-        )
+    @parameterized.parameters(({}, 0.2), ({"crop_scale": (0.05, 0.14)}, 0.05))
+    def test_crop_areas_ratios_and_places(self, arguments, smallest_area):
+        augmentation = ViewAugmentation(image_size=8, **arguments)
+        windows = augmentation.windows(4000, 4000, self.uniforms)
         top, left, height, width = windows.numpy().astype("float64").T
+        # An attempt of a ratio below 1 / area fails and is drawn again, so that below
+        # 3 / 4 the areas are uniform, and up to there the ratios.
         areas, log_ratios = height * width / 4000**2, np.log(width / height)
-        self.assertGreater(stats.kstest(areas, stats.uniform(0.2, 0.5).cdf).pvalue, 0.001)
+        largest_area = min(0.75, augmentation.crop_scale[1])
+        always_fits = areas < largest_area
+        self.assertGreater(always_fits.mean(), 0.6)
+        self.assert_uniform(areas[always_fits], smallest_area, largest_area, margin=1e-3)
         limit = np.log(4 / 3)
-        ratio_test = stats.kstest(log_ratios, stats.uniform(-limit, 2 * limit).cdf)
-        self.assertGreater(ratio_test.pvalue, 0.001)
+        self.assert_uniform(log_ratios[always_fits], -limit, limit, margin=1e-3)
         self.assert_uniform((top + 0.5) / (4000 - height + 1), 0.0, 1.0)
         self.assert_uniform((left + 0.5) / (4000 - width + 1), 0.0, 1.0)
 
-    def test_flips(self):
+    @parameterized.parameters(({}, 0.5), ({"flip_probability": 0.3}, 0.3))
+    def test_flips(self, arguments, probability):
         image = np.zeros([4, 4, 3], np.uint8)
         image[:, 2:] = 255  # Any crop of it is darker on the left.
-        augmentation = ViewAugmentation(image_size=4, crop_scale=(0.9, 1.0), flip_probability=0.3)
+        augmentation = ViewAugmentation(image_size=4, crop_scale=(0.9, 1.0), **arguments)
         crops = augmentation.geometric(np.stack([image] * NUM_DRAWS), self.uniforms).numpy()
-        self.assert_share(crops[:, 0, 0, 0] > crops[:, 0, -1, 0], 0.3)
+        is_flipped = crops[:, 0, 0, 0] > crops[:, 0, -1, 0]
+        self.assert_share(is_flipped, probability)
+        self.assertAllEqual(augmentation.flips(self.uniforms), is_flipped)
 
     def test_grayscale(self):
         augmentation = ViewAugmentation(
-            image_size=1, **{**OFF, "grayscale_probability": 0.2}, mean=(0, 0, 0), std=(1, 1, 1)
+            image_size=1, jitter_probability=0, blur_probability=0, mean=(0, 0, 0), std=(1, 1, 1)
         )
         images = np.tile(np.array([255, 0, 0], np.uint8), [NUM_DRAWS, 1, 1, 1])
         views = augmentation.photometric(images, self.uniforms).numpy()[:, 0, 0]
@@ -111,12 +131,10 @@ class DistributionTest(tf.test.TestCase, parameterized.TestCase):
     def test_decisions_are_independent(self):
         augmentation = ViewAugmentation(image_size=8)
         strengths = augmentation.jitter_strengths(self.uniforms)
-        windows = geometric.random_resized_crop_windows(
-            500, 500, self.uniforms[:, : geometric.NUM_CROP_UNIFORMS]
-        )
+        windows = augmentation.windows(500, 500, self.uniforms)
         columns = [values.numpy() for values in strengths.values()]
         columns += [augmentation.blur_sigmas_px(self.uniforms).numpy(), *windows.numpy().T]
-        columns += [self.uniforms[:, view._FLIP].numpy(), self.uniforms[:, view._GRAYSCALE].numpy()]
+        columns += [augmentation.flips(self.uniforms), self.uniforms[:, view._GRAYSCALE]]
         correlations = np.corrcoef(np.array(columns, np.float64)) - np.eye(len(columns))
         # Top, left, height and width depend on each other.
         correlations[6:10, 6:10] = 0
@@ -137,16 +155,16 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         )
         crops = augmentation.geometric(self.images, self.uniforms)
         strengths = augmentation.jitter_strengths(self.uniforms)
-        is_gray = self.uniforms[:, view._GRAYSCALE, None, None, None] < 0.5
-        expected = tf.cast(crops, tf.float32) / 255
+        is_gray = self.uniforms[:, view._GRAYSCALE] < 0.5
+        planes = photometric.split(crops)
         if grayscale_first:
-            expected = tf.where(is_gray, photometric.to_grayscale(expected), expected)
-        expected = photometric.color_jitter(expected, **strengths)
+            planes = photometric.to_grayscale(planes, is_gray)
+        planes = photometric.color_jitter(planes, **strengths)
         if not grayscale_first:
-            expected = tf.where(is_gray, photometric.to_grayscale(expected), expected)
+            planes = photometric.to_grayscale(planes, is_gray)
         sigmas_px = augmentation.blur_sigmas_px(self.uniforms)
-        expected = photometric.gaussian_blur(expected, sigmas_px).numpy()
-        expected = (expected - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+        planes = photometric.gaussian_blur(planes, sigmas_px, 2.0)
+        expected = (np.stack(planes, axis=-1) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         self.assertAllClose(augmentation(self.images, self.uniforms), expected, atol=1e-5)
 
     def test_grayscale_first_leaves_no_colour_behind(self):
@@ -202,28 +220,30 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllClose(actual, expected, atol=1e-5)
 
     def test_parts_that_are_off_are_not_traced(self):
-        images, uniforms = tf.constant(self.images[:, :40, :40]), self.uniforms
-        everything = op_names(ViewAugmentation(image_size=40).photometric, images, uniforms)
-        nothing = op_names(ViewAugmentation(image_size=40, **OFF).photometric, images, uniforms)
-        strengthless = ViewAugmentation(
-            image_size=40,
-            **{**OFF, "jitter_probability": 0.8},
-            brightness=0,
-            contrast=0,
-            saturation=0,
-            hue=0,
-        )
-        self.assertContainsSubset({"BatchMatMulV2", "Floor", "SelectV2", "Mean"}, everything)
-        heavy = {"BatchMatMulV2", "Floor", "SelectV2", "Mean", "Unpack", "Pack", "Minimum"}
-        self.assertEmpty(nothing & heavy)
-        self.assertNotIn("Unpack", op_names(strengthless.photometric, images, uniforms))
+        crops, uniforms = tf.zeros([16, 24, 24, 3], tf.uint8), self.uniforms
+
+        def steps(**arguments):
+            augmentation = ViewAugmentation(image_size=24, **arguments)
+            return step_names(augmentation.photometric, crops, uniforms)
+
+        nothing = {"split", "normalize"}
+        blends, contrast, hue = {"_blend_places"}, {"adjust_contrast"}, {"adjust_hue"}
+        blur = {"_convolve_columns", "_convolve_rows"}
+        everything = nothing | blends | contrast | hue | blur | {"to_grayscale"}
+        self.assertEqual(steps(), everything)
+        self.assertEqual(steps(blur_probability=0), everything - blur)
+        self.assertEqual(steps(grayscale_probability=0), everything - {"to_grayscale"})
+        self.assertEqual(steps(jitter_probability=0), everything - blends - contrast - hue)
+        self.assertEqual(steps(hue=0), everything - hue)
+        self.assertEqual(steps(contrast=0), everything - contrast)
+        self.assertEqual(steps(**OFF), nothing)
 
     def test_photometric_compiles(self):
-        augmentation = ViewAugmentation(image_size=40)
-        images = self.images[:, :, :40]
+        augmentation = ViewAugmentation(image_size=24)
+        crops = self.images[:, :24, :24]
         run = tf.function(augmentation.photometric, jit_compile=True)
-        expected = augmentation.photometric(images, self.uniforms)
-        self.assertAllClose(run(images, self.uniforms), expected, rtol=0, atol=1e-4)
+        expected = augmentation.photometric(crops, self.uniforms)
+        self.assertAllClose(run(crops, self.uniforms), expected, rtol=0, atol=1e-4)
 
     def test_pipeline_of_photographs_of_any_size(self):
         augmentation = ViewAugmentation(image_size=24)
@@ -235,6 +255,12 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         dataset = dataset.map(lambda image: augmentation(image, self.uniforms[0]))
         self.assertEqual(dataset.element_spec, tf.TensorSpec([24, 24, 3], tf.float32))
         self.assertLen(list(dataset), 2)
+
+    def test_mean_and_std_may_be_whole_numbers(self):
+        augmentation = ViewAugmentation(image_size=24, **OFF, mean=(0, 0, 0), std=(1, 1, 1))
+        crops = self.images[:, :24, :24]
+        views = augmentation.photometric(crops, self.uniforms)
+        self.assertAllClose(views, crops / 255, rtol=0, atol=1e-6)
 
     @parameterized.parameters(
         ({"image_size": 0}, "image_size must be at least 1, got 0"),
@@ -251,6 +277,57 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
     def test_rejects_arguments_out_of_range(self, arguments, message):
         with self.assertRaisesRegex(ValueError, message):
             ViewAugmentation(**{"image_size": 32, **arguments})
+
+
+class CutViewsTest(tf.test.TestCase, parameterized.TestCase):
+    # A view of at most 83 pixels' width, in no less than 48: no image is decoded smaller.
+    AUGMENTATIONS = (
+        ViewAugmentation(image_size=48),
+        ViewAugmentation(image_size=64, flip_probability=0.0),
+        ViewAugmentation(image_size=48, crop_scale=(0.05, 0.14), flip_probability=1.0),
+    )
+
+    def setUp(self):
+        super().setUp()
+        num_uniforms = self.AUGMENTATIONS[0].num_uniforms
+        self.uniforms = tf.random.stateless_uniform([12, 3, num_uniforms], [5, 6])
+
+    @parameterized.parameters("JPEG", "PNG", "GIF")
+    def test_is_geometric_of_the_decoded_image(self, file_format):
+        """Of each view, with each view's own numbers."""
+
+        @tf.function
+        def cut(encoded, uniforms):
+            return view.cut_views(encoded, self.AUGMENTATIONS, tf.unstack(uniforms))
+
+        for sides, rows in (((61, 83), self.uniforms[:8]), ((80, 50), self.uniforms[8:])):
+            encoded = tf.constant(encode(photograph(*sides), file_format))
+            image = geometric.decode_image(encoded)
+            for row in rows:
+                crops = cut(encoded, row)
+                self.assertLen(crops, 3)
+                for crop, augmentation, uniforms in zip(crops, self.AUGMENTATIONS, row):
+                    self.assertAllEqual(crop, augmentation.geometric(image, uniforms))
+
+    def test_pipeline_of_files_of_any_size_and_format(self):
+        files = [encode(photograph(30, 50), "JPEG"), encode(photograph(70, 20), "PNG")]
+        dataset = tf.data.Dataset.from_tensor_slices((files, self.uniforms[:2]))
+        dataset = dataset.map(
+            lambda encoded, row: view.cut_views(encoded, self.AUGMENTATIONS, tf.unstack(row))
+        )
+        specs = [tf.TensorSpec([size, size, 3], tf.uint8) for size in (48, 64, 48)]
+        self.assertEqual(list(dataset.element_spec), specs)
+        self.assertLen(list(dataset), 2)
+
+    def test_a_large_photograph_is_decoded_smaller(self):
+        """And shows the same."""
+        tiny = ViewAugmentation(image_size=8, crop_scale=(0.9, 1.0))
+        encoded = tf.constant(encode(photograph(240, 320), "JPEG"))
+        image = geometric.decode_image(encoded)
+        cut = tf.function(lambda uniforms: view.cut_views(encoded, [tiny], [uniforms])[0])
+        crops = np.stack([cut(uniforms) for uniforms in self.uniforms[:, 0]]).astype(int)
+        expected = [tiny.geometric(image, uniforms) for uniforms in self.uniforms[:, 0]]
+        self.assertBetween(np.mean(np.abs(crops - np.stack(expected))), 0.2, 2.0)
 
 
 if __name__ == "__main__":

@@ -94,8 +94,18 @@ CIFAR = {
     "KnnEvaluation.temperature": 0.1,
     "KnnMonitor.layer": "embedding",
 }
+# arXiv:2006.09882, Section 4: 2 x 224 + 6 x 96.
+MULTI_CROP = {
+    "pretrain.epochs": 800,
+    "CsMl.num_small_views": 6,
+    "ViewAugmentation.crop_scale": (0.14, 1.0),
+    "pretrain.small_augmentation": "small/ViewAugmentation()",
+    "small/ViewAugmentation.image_size": 96,
+    "small/ViewAugmentation.crop_scale": (0.05, 0.14),
+}
 VALUES = {
     "r50.gin": {**MOCO_V2, **CSML},
+    "r50_multicrop.gin": {**MOCO_V2, **CSML, **MULTI_CROP},
     "r50_moco_v2.gin": {**MOCO_V2, **MOCO},
     "r50_moco_v1.gin": {**MOCO_V1, **MOCO},
     "r18_cifar10.gin": {**CIFAR, **CSML},

@@ -1,5 +1,6 @@
 """What every image source promises, checked on every one of them."""
 
+import importlib.util
 import os
 from unittest import mock
 
@@ -55,6 +56,17 @@ def make_folder_subset(directory, seed):
     return make_class_folder(directory, seed).subset(np.arange(NUM_IMAGES))
 
 
+def make_records(directory, seed):
+    directory = os.path.join(directory, f"records{seed}")
+    with mock.patch.object(image_files.TinyPhotos, "first_seed", seed):
+        image_files.prepare_tiny_photos(directory, "free", file_format="array_record")
+    source = tfds.load_tfds("tiny_photos/free", "train", directory)
+    # TFDS shuffles when it prepares.
+    expected = [image_files.noise(seed + i).tobytes() for i in range(NUM_IMAGES)]
+    order = [expected.index(source.read(i).numpy().tobytes()) for i in range(NUM_IMAGES)]
+    return source.subset(np.argsort(order))
+
+
 SOURCES = [
     ("memory", make_memory),
     ("encoded", make_encoded),
@@ -64,6 +76,8 @@ SOURCES = [
     ("subset", make_subset),
     ("folder_subset", make_folder_subset),
 ]
+if importlib.util.find_spec("array_record"):  # Comes with TFDS, on Linux only.
+    SOURCES.append(("records", make_records))
 
 
 class ImageSourceTest(tf.test.TestCase, parameterized.TestCase):
@@ -117,6 +131,44 @@ class ImageSourceTest(tf.test.TestCase, parameterized.TestCase):
         batches = tf.data.Dataset.from_tensors(indices).map(source.read)
         self.assertEqual(batches.element_spec.shape.as_list(), [4, 12, 10, 3])
         self.assertAllEqual(next(iter(batches)), expected)
+
+    @parameterized.named_parameters(SOURCES)
+    def test_reads_with_any_decoder(self, make):
+        source = make(self.dir, 0)
+
+        def decode(encoded):
+            image = tf.io.decode_image(encoded, expand_animations=False)
+            corner = tf.ensure_shape(image[:2, :3], [2, 3, 3])
+            return {"corner": corner, "rest": (image[2:], tf.strings.length(encoded))}
+
+        if source.image_shape is not None:
+            with self.assertRaisesRegex(ValueError, "are not encoded: use `read`"):
+                source.read_with(0, decode)
+            return
+        indices = np.array([3, 0, 9, 3])
+        dataset = tf.data.Dataset.from_tensor_slices(indices)
+        dataset = dataset.map(lambda index: source.read_with(index, decode), tf.data.AUTOTUNE)
+        spec = dataset.element_spec
+        self.assertEqual(spec["corner"], tf.TensorSpec([2, 3, 3], tf.uint8))
+        self.assertEqual((spec["rest"][0].dtype, spec["rest"][1].dtype), (tf.uint8, tf.int32))
+        for i, result in zip(indices, dataset):
+            image = image_files.noise(i)
+            self.assertAllEqual(result["corner"], image[:2, :3])
+            self.assertAllEqual(result["rest"][0], image[2:])
+            self.assertGreater(result["rest"][1], 0)
+
+    @parameterized.named_parameters(SOURCES)
+    def test_decoders_may_use_outside_tensors(self, make):
+        source = make(self.dir, 0)
+        if source.image_shape is not None:
+            return
+
+        def read_row(index, row):
+            return source.read_with(index, lambda encoded: tf.io.decode_image(encoded)[row])
+
+        dataset = tf.data.Dataset.from_tensor_slices(([3, 0, 9], [1, 5, 2])).map(read_row)
+        for pixels, (i, row) in zip(dataset, [(3, 1), (0, 5), (9, 2)]):
+            self.assertAllEqual(pixels, image_files.noise(i)[row])
 
     @parameterized.named_parameters(SOURCES)
     def test_index_out_of_range_is_an_error(self, make):

@@ -1,62 +1,66 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
+from scipy import stats
 
 from csml_tf.augment import view
 from csml_tf.data import neighbor_table, pipeline
-from csml_tf.data.sources import base, memory
+from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from tests.data.sources import image_files
 
 NUM_IMAGES, BATCH = 13, 4  # Three steps, and one image left over.
 ANCHOR_VIEWS = ("query", "key")
+TWO_VIEWS = ("query", "neighbor_key")
 ALL_VIEWS = ("query", "key", "neighbor_query", "neighbor_key")
 
 
-class ShapelessSource(base.ImageSource):
-    """The same images, one at a time, as if they were of many sizes."""
-
-    name = "shapeless"
-
-    def __init__(self, parent):
-        self._parent = parent
-
-    def __len__(self):
-        return len(self._parent)
-
-    @property
-    def fingerprint(self):
-        return self._parent.fingerprint
-
-    def read(self, index):
-        return tf.ensure_shape(self._parent.read(tf.ensure_shape(index, [])), [None, None, 3])
+def encoded(parent):
+    """The same images as PNG files, which are read one at a time."""
+    images = parent.read(np.arange(len(parent))).numpy()
+    return memory.EncodedSource([image_files.encode(image, "PNG") for image in images])
 
 
 class Transparent:
     """An augmentation whose views are [1, 1, 2]: the image's pixel and its first uniform."""
 
+    image_size = 1
     num_uniforms = 3
+
+    def windows(self, heights, widths, uniforms):
+        del heights, widths, uniforms
+        return tf.constant([0, 0, 1, 1])
+
+    def flips(self, uniforms):
+        del uniforms
 
     def geometric(self, images, uniforms):
         del uniforms
-        return images[..., :1, :1, :1]
+        return images[..., :1, :1, :]
 
     def photometric(self, images, uniforms):
         shown = tf.reshape(uniforms[:, 0], [-1, 1, 1, 1])
-        return tf.concat([tf.cast(images, tf.float32), shown], axis=-1)
+        return tf.concat([tf.cast(images[..., :1], tf.float32), shown], axis=-1)
 
 
-def make_crops():
+def make_crops(image_size=8):
     """Only crops and flips: quick, and the part that the two paths do differently."""
     return view.ViewAugmentation(
-        image_size=8, jitter_probability=0, grayscale_probability=0, blur_probability=0
+        image_size=image_size, jitter_probability=0, grayscale_probability=0, blur_probability=0
     )
 
 
-def numbered_source():
+def make_everything():
+    # A narrow blur is compiled in less time.
+    return view.ViewAugmentation(image_size=8, blur_sigma_px=(0.1, 0.5))
+
+
+def numbered_source(num_images=NUM_IMAGES):
     """Images that are their index everywhere."""
     return memory.MemorySource(
-        np.tile(np.arange(NUM_IMAGES, dtype=np.uint8)[:, None, None], [2, 3])
+        np.tile(np.arange(num_images, dtype=np.uint8)[:, None, None], [2, 3])
     )
 
 
@@ -74,13 +78,26 @@ def make_table(source, num_neighbors=5):
 
 def make_batches(source=None, augmentation=None, view_names=ALL_VIEWS, **arguments):
     source = source or noise_source()
-    augmentation = augmentation or make_crops()
-    defaults = {"global_batch_size": BATCH, "seed": 0, "epoch": 0, "table": make_table(source)}
-    return pipeline.make_epoch(source, augmentation, view_names, **{**defaults, **arguments})
+    augmentations = dict.fromkeys(view_names, augmentation or make_crops())
+    defaults = {
+        "augmentations": augmentations,
+        "global_batch_size": BATCH,
+        "seed": 0,
+        "epoch": 0,
+        "table": make_table(source),
+    }
+    return pipeline.make_epoch(source, **{**defaults, **arguments})
 
 
 def to_list(batches):
     return list(batches.as_numpy_iterator())
+
+
+def with_threads(batches, threads):
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    options.autotune.enabled = threads > 4
+    return batches.with_options(options)
 
 
 def all_anchors(**arguments):
@@ -98,14 +115,16 @@ class PipelineTestCase(tf.test.TestCase, parameterized.TestCase):
                 self.assertAllEqual(views, theirs[name])
 
 
+def in_memory(source):
+    return source
+
+
 def both_paths(test):
-    return parameterized.parameters(lambda source: source, ShapelessSource)(test)
+    return parameterized.parameters(in_memory, encoded)(test)
 
 
 class MakeEpochTest(PipelineTestCase):
-    @parameterized.product(
-        wrap=[lambda source: source, ShapelessSource], view_names=[ANCHOR_VIEWS, ALL_VIEWS]
-    )
+    @parameterized.product(wrap=[in_memory, encoded], view_names=[ANCHOR_VIEWS, ALL_VIEWS])
     def test_shapes(self, wrap, view_names):
         batches = make_batches(wrap(noise_source()), view_names=view_names)
         self.assertEqual(tuple(batches.element_spec), view_names)
@@ -117,39 +136,89 @@ class MakeEpochTest(PipelineTestCase):
     @both_paths
     def test_any_step_by_its_number(self, wrap):
         source = wrap(noise_source())
-        whole = to_list(make_batches(source, epoch=7))
-        for first_step in range(3):
-            rest = make_batches(source, epoch=7, first_step=first_step)
-            self.assertEqual(rest.cardinality().numpy(), 3 - first_step)
-            self.assert_same_batches(to_list(rest), whole[first_step:])
+        whole = to_list(make_batches(source, view_names=TWO_VIEWS, epoch=7))
+        rest = make_batches(source, view_names=TWO_VIEWS, epoch=7, first_step=1)
+        self.assertEqual(rest.cardinality().numpy(), 2)
+        self.assert_same_batches(to_list(rest), whole[1:])
 
     def test_one_image_at_a_time_gives_the_same_pixels(self):
         """Of one rounding of exact halves apart, which the two ways of resampling may take."""
         source = noise_source()
-        batches = to_list(make_batches(source))
-        singles = to_list(make_batches(ShapelessSource(source)))
-        for name in ALL_VIEWS:
+        batches = to_list(make_batches(source, view_names=TWO_VIEWS))
+        singles = to_list(make_batches(encoded(source), view_names=TWO_VIEWS))
+        for name in TWO_VIEWS:
             actual = np.stack([batch[name] for batch in singles])
             expected = np.stack([batch[name] for batch in batches])
             self.assertAllClose(actual, expected, rtol=0, atol=1.01 / 255 / 0.224)
-            self.assertGreater(np.mean(actual == expected), 0.99)
+            self.assertGreater(np.mean(actual == expected), 0.98)
 
     @both_paths
     def test_number_of_threads_does_not_matter(self, wrap):
         runs = []
-        for threads in (1, 7):
-            options = tf.data.Options()
-            options.threading.private_threadpool_size = threads
-            options.autotune.enabled = threads > 1
-            batches = make_batches(wrap(noise_source()), view.ViewAugmentation(image_size=8))
-            runs.append(to_list(batches.with_options(options)))
-        self.assert_same_batches(*runs)
+        for threads, parallel_calls in ((1, 1), (4, 3), (7, tf.data.AUTOTUNE)):
+            with mock.patch.object(tf.data, "AUTOTUNE", parallel_calls):
+                batches = make_batches(wrap(noise_source()), view_names=TWO_VIEWS)
+            runs.append(to_list(with_threads(batches, threads)))
+        self.assert_same_batches(runs[1], runs[0])
+        self.assert_same_batches(runs[2], runs[0])
 
-    @parameterized.parameters({"seed": 1}, {"epoch": 1})
-    def test_other_bytes(self, **arguments):
-        batches, others = to_list(make_batches()), to_list(make_batches(**arguments))
-        for name in ALL_VIEWS:
-            self.assertNotAllClose(batches[0][name], others[0][name])
+    @parameterized.parameters((in_memory, make_everything), (encoded, make_crops))
+    def test_the_device_is_left_with_the_colours(self, wrap, make_augmentation):
+        """What it then does is what the host would have done, bit for bit on a CPU."""
+        source, augmentation = wrap(noise_source()), make_augmentation()
+        batches = make_batches(source, augmentation, TWO_VIEWS, augment_on="device", first_step=1)
+        self.assertEqual(tuple(batches.element_spec), TWO_VIEWS)
+        for crops, uniforms in batches.element_spec.values():
+            self.assertEqual((crops.shape, crops.dtype), ([BATCH, 8, 8, 3], tf.uint8))
+            shape = [BATCH, augmentation.num_uniforms]
+            self.assertEqual((uniforms.shape, uniforms.dtype), (shape, tf.float32))
+        self.assertEqual(batches.cardinality().numpy(), 2)
+        on_device = [
+            {
+                name: augmentation.photometric(*arguments).numpy()
+                for name, arguments in batch.items()
+            }
+            for batch in to_list(with_threads(batches, 1))
+        ]
+        on_host = make_batches(source, augmentation, TWO_VIEWS, first_step=1)
+        self.assert_same_batches(on_device, to_list(with_threads(on_host, 7)))
+
+    @both_paths
+    def test_small_views_are_of_the_anchor(self, wrap):
+        names = ("query", "small_0", "key", "neighbor_query", "small_1", "neighbor_key")
+        source = wrap(numbered_source())
+        for batch in to_list(make_batches(source, Transparent(), names)):
+            self.assertEqual(tuple(batch), names)
+            anchors = batch["query"][..., 0]
+            for name in names:
+                is_anchor = not name.startswith("neighbor")
+                self.assertAllEqual(np.all(batch[name][..., 0] == anchors), is_anchor)
+
+    @both_paths
+    def test_each_view_has_its_own_augmentation(self, wrap):
+        names = ("query", "small_0", "neighbor_query")
+        augmentations = {name: make_crops() for name in names}
+        augmentations["small_0"] = make_crops(image_size=4)
+        source = wrap(noise_source())
+        batches = make_batches(source, augmentations=augmentations)
+        sizes = {name: spec.shape.as_list() for name, spec in batches.element_spec.items()}
+        expected = {name: [BATCH, 8, 8, 3] for name in names}
+        self.assertEqual(sizes, {**expected, "small_0": [BATCH, 4, 4, 3]})
+        # Another size leaves the draws as they were.
+        equal_sizes = to_list(make_batches(source, view_names=names))
+        for batch, other in zip(to_list(batches), equal_sizes):
+            self.assertAllEqual(batch["query"], other["query"])
+            self.assertAllEqual(batch["neighbor_query"], other["neighbor_query"])
+            halved = other["small_0"].reshape([BATCH, 4, 2, 4, 2, 3]).mean(axis=(2, 4))
+            correlation = np.corrcoef(batch["small_0"].ravel(), halved.ravel())[0, 1]
+            self.assertGreater(correlation, 0.8)
+
+    def test_other_bytes_by_seed_and_epoch(self):
+        batches = to_list(make_batches(view_names=TWO_VIEWS))
+        for arguments in ({"seed": 1}, {"epoch": 1}):
+            others = to_list(make_batches(view_names=TWO_VIEWS, **arguments))
+            for name in TWO_VIEWS:
+                self.assertNotAllClose(batches[0][name], others[0][name])
 
     def test_views_are_augmentations_of_their_image(self):
         """Without any chance in it, the view is the image itself."""
@@ -176,17 +245,17 @@ class MakeEpochTest(PipelineTestCase):
 
     @both_paths
     def test_neighbors_come_from_the_table(self, wrap):
-        source = wrap(numbered_source())
+        source = wrap(numbered_source(241))
         distances = []
-        for epoch in range(10):
-            for batch in to_list(make_batches(source, Transparent(), epoch=epoch)):
-                pixels = {name: views[:, 0, 0, 0] for name, views in batch.items()}
-                self.assertAllEqual(pixels["query"], pixels["key"])
-                self.assertAllEqual(pixels["neighbor_query"], pixels["neighbor_key"])
-                distances.extend((pixels["neighbor_query"] - pixels["query"]) % NUM_IMAGES)
+        for batch in to_list(make_batches(source, Transparent())):
+            pixels = {name: views[:, 0, 0, 0] for name, views in batch.items()}
+            self.assertAllEqual(pixels["query"], pixels["key"])
+            self.assertAllEqual(pixels["neighbor_query"], pixels["neighbor_key"])
+            distances.extend((pixels["neighbor_query"] - pixels["query"]) % 241)
+        self.assertLen(distances, 240)
         counts = np.bincount(np.int64(distances), minlength=7)
         self.assertEqual((counts[0], counts[6]), (0, 0))
-        self.assertAllGreater(counts[1:6], 8)  # Of 24.
+        self.assertGreater(stats.chisquare(counts[1:6]).pvalue, 0.001)
 
     def test_newest_content_of_the_table_counts(self):
         source = numbered_source()
@@ -225,6 +294,10 @@ class MakeEpochTest(PipelineTestCase):
         with self.assertRaisesRegex(ValueError, "'neighbor_key'.* need a neighbour table"):
             make_batches(table=None)
 
+    def test_rejects_an_unknown_place(self):
+        with self.assertRaisesRegex(ValueError, "one of .'host', 'device'., got 'gpu'"):
+            make_batches(augment_on="gpu")
+
     def test_rejects_a_batch_larger_than_the_source(self):
         with self.assertRaisesRegex(InputError, "14 images is larger than memory, which has 13"):
             make_batches(global_batch_size=14)
@@ -250,9 +323,9 @@ class OrderTest(PipelineTestCase):
 
     def test_what_is_left_over_changes(self):
         left_over = set()
-        for epoch in range(20):
+        for epoch in range(10):
             left_over |= set(range(NUM_IMAGES)) - set(all_anchors(epoch=epoch).ravel())
-        self.assertGreater(len(left_over), 5)
+        self.assertGreater(len(left_over), 3)
 
     @parameterized.parameters((13, 1), (4, 3), (1, 13))
     def test_steps_per_epoch(self, global_batch_size, expected):

@@ -10,8 +10,9 @@ from absl.testing import parameterized
 from csml_tf.models import csml, encoder, resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import optim
+from tests.models import loop_csml
 
-BATCH, SIZE = 4, 12
+BATCH, SIZE, SMALL_SIZE = 4, 12, 8
 NUM_NEGATIVES = 10  # The third batch of keys wraps round.
 EMA_DECAY = 0.7
 TEMPERATURE = 0.3
@@ -57,7 +58,11 @@ def make_model(
 
 def make_views(seed, names=csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS):
     rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=[BATCH, SIZE, SIZE, 3]).astype("float32") for name in names}
+    sizes = {name: SMALL_SIZE if name in loop_csml.SMALL_VIEWS else SIZE for name in names}
+    return {
+        name: rng.normal(size=[BATCH, size, size, 3]).astype("float32")
+        for name, size in sizes.items()
+    }
 
 
 def fixed_boxes(boxes):
@@ -67,102 +72,6 @@ def fixed_boxes(boxes):
         return tf.constant(boxes, tf.int32)
 
     return mock.patch.object(csml.cutmix, "random_boxes", random_boxes)
-
-
-def loop_cutmix(images, partners, boxes):
-    """-> (mixed images, share of `images` left in each)."""
-    mixed, kept = images.copy(), np.ones(len(images))
-    for i in range(len(images)):
-        top, left, bottom, right = boxes[i % len(boxes)]
-        mixed[i, top:bottom, left:right] = partners[i, top:bottom, left:right]
-        kept[i] = 1 - (bottom - top) * (right - left) / (SIZE * SIZE)
-    return mixed, kept
-
-
-def loop_info_nce(queries, positives, weights, negatives):
-    """-> (mean loss over the batch, its gradient with respect to the queries)."""
-    loss, gradient = 0.0, np.zeros(queries.shape)
-    for i, query in enumerate(queries):
-        strangers = np.exp(negatives @ query / TEMPERATURE)
-        for weight, positive in zip(weights[i], positives[i]):
-            hit = np.exp(query @ positive / TEMPERATURE)
-            total = hit + strangers.sum()
-            loss -= weight * np.log(hit / total) / len(queries)
-            # Softmax over [positive | queue], less 1 at the positive.
-            pull = (hit / total - 1) * positive + strangers @ negatives / total
-            gradient[i] += weight * pull / TEMPERATURE / len(queries)
-    return loss, gradient
-
-
-class LoopCsMl:
-    """The whole state of a run as arrays, and one step of it.
-
-    Only the encoder's outputs and its vector-Jacobian product are TensorFlow's.
-    """
-
-    def __init__(self, model, head_dims, make_backbone, kinds, own, other, level_weights):
-        self.encoder = encoder.MultiLevelEncoder(make_backbone, head_dims)
-        self.kinds, self.own, self.other = kinds, own, other
-        self.level_weights = level_weights
-        self.queries = [v.numpy() for v in model.query_encoder.trainable_variables]
-        self.keys = [v.numpy() for v in model.key_encoder.encoder.trainable_variables]
-        self.buffers = [np.zeros_like(value) for value in self.queries]
-        self.queues = {level: model.queues[level].keys.numpy().copy() for level in head_dims}
-        self.cursor = 0
-
-    def encode(self, parameters, images):
-        for variable, value in zip(self.encoder.trainable_variables, parameters):
-            variable.assign(value)
-        return {k: v.numpy() for k, v in self.encoder(images, training=True).items()}
-
-    def pull_back(self, images, cotangents):
-        with tf.GradientTape() as tape:
-            outputs = self.encoder(images, training=True)
-        return tape.gradient(
-            [outputs[level] for level in cotangents],
-            self.encoder.trainable_variables,
-            [tf.constant(value, tf.float32) for value in cotangents.values()],
-            unconnected_gradients="zero",
-        )
-
-    def step(self, views, boxes):
-        """-> {"loss": .., "loss_<level>_<kind>": ..}."""
-        self.keys = [EMA_DECAY * k + (1 - EMA_DECAY) * q for k, q in zip(self.keys, self.queries)]
-        names = [name for name in ("key", "neighbor_key") if name in views]
-        keys = [self.encode(self.keys, views[name]) for name in names]
-
-        logs = {"loss": 0.0}
-        gradients = [np.zeros_like(value) for value in self.queries]
-        for kind in self.kinds:
-            if kind == "image":
-                images, weights = views["query"], [(self.own, self.other)] * BATCH
-            elif kind == "neighbor":
-                images, weights = views["neighbor_query"], [(self.other, self.own)] * BATCH
-            else:
-                images, kept = loop_cutmix(views["query"], views["neighbor_query"], boxes)
-                weights = [(share, 1 - share) for share in kept]
-            embeddings = self.encode(self.queries, images)
-            cotangents = {}
-            for level, level_weight in self.level_weights.items():
-                positives = np.stack([key[level] for key in keys], axis=1)
-                loss, cotangent = loop_info_nce(
-                    embeddings[level], positives, weights, self.queues[level]
-                )
-                logs[f"loss_{level}_{kind}"] = loss
-                logs["loss"] += level_weight * loss / len(self.kinds)
-                cotangents[level] = level_weight * cotangent / len(self.kinds)
-            pulled = self.pull_back(images, cotangents)
-            gradients = [a + b.numpy() for a, b in zip(gradients, pulled)]
-
-        for i, gradient in enumerate(gradients):
-            decayed = gradient + WEIGHT_DECAY * self.queries[i]
-            self.buffers[i] = SGD_MOMENTUM * self.buffers[i] + decayed
-            self.queries[i] = self.queries[i] - LEARNING_RATE * self.buffers[i]
-        for row in range(BATCH):
-            for level, queue in self.queues.items():
-                queue[(self.cursor + row) % NUM_NEGATIVES] = keys[0][level][row]
-        self.cursor = (self.cursor + BATCH) % NUM_NEGATIVES
-        return logs
 
 
 ALL_KINDS = ("image", "neighbor", "mixed")
@@ -213,6 +122,38 @@ SETTINGS = [
         {"epoch": 11, "query_kinds": ("image",), "positive_weights": (0.5, 0.0)},
         {"own": 0.5, "other": 0.0, "kinds": ("image",), "views": ("query", "key")},
     ),
+    (
+        "small_views",
+        {
+            "epoch": 11,
+            "head_dims": TWO_LEVELS,
+            "num_small_views": 2,
+            "positive_weights": (0.7, 0.4),
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+        },
+        {
+            "own": 0.7,
+            "other": 0.4,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "kinds": (*ALL_KINDS, "small"),
+            "views": csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS + loop_csml.SMALL_VIEWS,
+        },
+    ),
+    (
+        "small_views_of_moco",
+        {
+            "epoch": 0,
+            "query_kinds": ("image",),
+            "positive_weights": (1.0, 0.0),
+            "num_small_views": 2,
+        },
+        {
+            "own": 1.0,
+            "other": 0.0,
+            "kinds": ("image", "small"),
+            "views": csml.ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
+        },
+    ),
     ("resnet", {"epoch": 11, "make_backbone": make_resnet}, {"own": 0.5, "other": 0.5, "steps": 1}),
 ]
 
@@ -227,12 +168,13 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         view_names = expected.pop("views", csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS)
         model = make_model(**settings)
         model.epoch.assign(epoch)
-        reference = LoopCsMl(
+        reference = loop_csml.LoopCsMl(
             model,
             settings.get("head_dims", {"stage4": 5}),
             settings.get("make_backbone", make_backbone),
             kinds=expected.pop("kinds", ALL_KINDS),
             level_weights=expected.pop("level_weights", {"stage4": 1.0}),
+            sgd=(LEARNING_RATE, SGD_MOMENTUM, WEIGHT_DECAY),
             **expected,
         )
         self.assertEqual(model.view_names, view_names)
@@ -250,6 +192,39 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             for level, queue in model.queues.items():
                 self.assertAllClose(queue.keys, reference.queues[level], **near)
                 self.assertEqual(queue.cursor.numpy(), reference.cursor)
+
+    def test_colours_left_to_the_device(self):
+        def photometric(name, crops, uniforms):
+            return tf.cast(crops, tf.float32) / 255.0 - uniforms[:, :1, None, None] * len(name)
+
+        rng = np.random.default_rng(0)
+        names = csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS
+        crops = {
+            name: (
+                rng.integers(0, 256, size=[BATCH, SIZE, SIZE, 3], dtype=np.uint8),
+                rng.uniform(size=[BATCH, 7]).astype("float32"),
+            )
+            for name in names
+        }
+        tf.keras.utils.set_random_seed(0)
+        on_device = make_model(photometric=photometric).train_step(crops)
+        tf.keras.utils.set_random_seed(0)
+        finished = {name: photometric(name, *crops[name]) for name in names}
+        self.assertAllClose(on_device, make_model().train_step(finished))
+
+    def test_backward_passes_wait_for_each_other(self):
+        """Each query kind starts when the gradients of the one before are there."""
+        model = make_model()
+        views = make_views(0)
+        graph = tf.function(model.train_step).get_concrete_function(views).graph
+        awaited = [
+            {source.type for source in operation.control_inputs}
+            for operation in graph.get_operations()
+            if operation.type == "Identity"
+            and len(operation.control_inputs) == len(model.trainable_variables)
+        ]
+        # A call as such is done when its assignments are: long before its gradients.
+        self.assertEqual(awaited, [{"Identity"}, {"Identity"}])
 
     def test_moco_is_softmax_cross_entropy(self):
         model = make_model(query_kinds=("image",), positive_weights=(1.0, 0.0), ema_decay=1.0)
@@ -433,6 +408,7 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         ({"temperature": 0}, "temperature must be above 0, got 0"),
         ({"cutmix_alpha": 0}, "cutmix_alpha must be above 0, got 0"),
         ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
+        ({"num_small_views": -1}, "num_small_views must be at least 0, got -1"),
         ({"level_weights": {"stage3": 1.0}}, r"level_weights must name .*\['stage4'\]"),
         ({"level_weights": {"stage3": 1, "stage4": 1}}, "level_weights must name"),
     )
@@ -449,6 +425,8 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
     def test_view_names(self, settings, expected):
         names = ("query", "key", "neighbor_query", "neighbor_key")
         self.assertEqual(make_model(**settings).view_names, names[:expected])
+        model = make_model(num_small_views=1, **settings)
+        self.assertEqual(model.view_names, (*names[:expected], "small_0"))
 
 
 if __name__ == "__main__":

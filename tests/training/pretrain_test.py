@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.training import optim
@@ -125,6 +126,36 @@ class ResumeTest(tf.test.TestCase):
         )
 
 
+class AugmentOnTest(tf.test.TestCase):
+    def test_device_ends_like_host(self):
+        augmentation = ViewAugmentation(image_size=16, blur_probability=0.5)
+        states = []
+        for augment_on in ("host", "device"):
+            directory = tiny_run.make_temp_dir(self.addCleanup)
+            tiny_run.run(directory, 2, augmentation=augmentation, augment_on=augment_on)
+            states.append(load_state(directory))
+        for name, value in states[0].items():
+            self.assertAllEqual(value, states[1][name], name)
+
+    def test_small_views(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        tiny_run.run(
+            directory,
+            1,
+            make_model=functools.partial(tiny_run.make_model, num_small_views=2),
+            small_augmentation=ViewAugmentation(image_size=8, crop_scale=(0.05, 0.14)),
+            augment_on="device",
+        )
+        (row,) = RunDirectory(directory).read_metrics()
+        # Two of the five queries of an anchor are small.
+        expected = sum(
+            share * row[f"loss_{level}_{kind}"]
+            for level in ("stage3", "stage4")
+            for kind, share in (("image", 0.2), ("neighbor", 0.2), ("mixed", 0.2), ("small", 0.4))
+        )
+        self.assertAlmostEqual(row["loss"], expected, places=4)
+
+
 class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
     """What is found out before the first step, and what to do about it."""
 
@@ -133,6 +164,11 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         ({"global_batch_size": 49}, "larger than 48 digits, which has 48: lower GLOBAL_BATCH_SIZE"),
         ({"global_batch_size": 15}, "15 images cannot be split into 2 .* a multiple of 2"),
         ({"global_batch_size": 0}, "GLOBAL_BATCH_SIZE must be a whole number from 1, got 0"),
+        ({"augment_on": "moon"}, r"AUGMENT_ON must be one of \('host', 'device'\), got 'moon'"),
+        (
+            {"make_model": functools.partial(tiny_run.make_model, num_small_views=2)},
+            "small views .* base/multicrop.gin",
+        ),
         ({"epochs": 0}, "EPOCHS must be a whole number from 1, got 0"),
         ({"epochs": 1.5}, "EPOCHS must be a whole number from 1, got 1.5"),
     )

@@ -19,7 +19,7 @@ class MakeTest(tf.test.TestCase, parameterized.TestCase):
         self.enter_context(mock.patch.object(tf.config, "list_physical_devices", devices))
 
     @parameterized.parameters(
-        ("auto", 0, "no GPU and works on the CPU"), ("auto", 1, "1 GPU"), ("none", 8, "8 GPUs")
+        ("auto", 0, "no GPU and works on the CPU"), ("none", 1, "1 GPU"), ("none", 8, "8 GPUs")
     )
     def test_one_device(self, name, gpus, message):
         self.pretend_gpus(gpus)
@@ -28,10 +28,15 @@ class MakeTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIs(strategy, tf.distribute.get_strategy())
         self.assertEndsWith(logs.records[0].getMessage(), f" sees {message}.")
 
-    @parameterized.parameters(("mirrored", 0), ("auto", 2))
-    def test_mirrored(self, name, gpus):
+    def test_mirrored(self):
+        self.assertIsInstance(strategies.make("mirrored"), tf.distribute.MirroredStrategy)
+
+    @parameterized.parameters(1, 2)
+    def test_auto_is_the_first_gpu(self, gpus):
         self.pretend_gpus(gpus)
-        self.assertIsInstance(strategies.make(name), tf.distribute.MirroredStrategy)
+        with mock.patch.object(tf.distribute, "MirroredStrategy") as mirrored:
+            self.assertIs(strategies.make("auto"), mirrored.return_value)
+        mirrored.assert_called_once_with(["GPU:0"])
 
     def test_unknown(self):
         with self.assertRaisesRegex(InputError, "one of auto, none, mirrored, got 'horovod'"):

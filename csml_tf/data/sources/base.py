@@ -6,6 +6,8 @@ import hashlib
 import numpy as np
 import tensorflow as tf
 
+from csml_tf.augment import geometric
+
 
 class ImageSource(abc.ABC):
     """Images with random access, so that a neighbour can be loaded by its index.
@@ -13,9 +15,15 @@ class ImageSource(abc.ABC):
     The order never changes: index i is the same image in every process that
     opens the same data, which is what neighbour tables and resumed runs rely on.
 
+    There are two kinds. Where `image_shape` is not None, the images are decoded in
+    memory and the source implements `read`, for batches too. Where it is None, they
+    are encoded files of any size and it implements `read_with`, so that the caller
+    chooses how much of a file is decoded.
+
     Attributes:
         name: str, as the user would write it, for example "cifar10:train".
         labels: [len] np.int64, class numbers, -1 where unknown; None if there are none.
+            Where they lie beside the images on disk, the first use reads them all.
         class_names: tuple of str, by class number; None if unknown.
         image_shape: (height, width) in pixels if all images are alike and decoded in
             memory, else None.
@@ -37,7 +45,25 @@ class ImageSource(abc.ABC):
     def fingerprint(self):
         """Short hex digest of which images these are and in which order."""
 
-    @abc.abstractmethod
+    def read_with(self, index, decode):
+        """What `decode` makes of the encoded image at `index`; usable inside a tf.data map.
+
+        So a caller can look at an image's header and decode the part that it needs,
+        or cut several views of it, from one read.
+
+        Args:
+            index: scalar int64 in [0, len).
+            decode: function of a scalar string, the bytes of an image file, that returns
+                a tensor or a nest of tensors.
+
+        Returns:
+            As `decode` returns it.
+
+        Raises:
+            ValueError: if `image_shape` is not None: those images are not encoded.
+        """
+        raise ValueError(f"The images of {self.name} are not encoded: use `read`.")
+
     def read(self, index):
         """Pixels by index; usable inside a tf.data map.
 
@@ -47,6 +73,7 @@ class ImageSource(abc.ABC):
         Returns:
             [height, width, 3] uint8, RGB; [batch, height, width, 3] for a batch.
         """
+        return self.read_with(index, geometric.decode_image)
 
     def subset(self, indices, name=None):
         """The images at `indices`, in that order; a view, no pixel is copied.
@@ -81,11 +108,15 @@ class SubsetSource(ImageSource):
         self._parent = parent
         self._numpy_indices = indices.astype(np.int64)
         self._indices = host_constant(self._numpy_indices)
-        if parent.labels is not None:
-            self.labels = parent.labels[self._numpy_indices]
 
     def __len__(self):
         return len(self._numpy_indices)
+
+    @property
+    def labels(self):
+        # When asked for: a source that keeps its labels on disk reads them all.
+        labels = self._parent.labels
+        return None if labels is None else labels[self._numpy_indices]
 
     @property
     def paths(self):
@@ -95,6 +126,9 @@ class SubsetSource(ImageSource):
     @property
     def fingerprint(self):
         return digest(self._parent.fingerprint.encode(), self._numpy_indices)
+
+    def read_with(self, index, decode):
+        return self._parent.read_with(tf.gather(self._indices, index), decode)
 
     def read(self, index):
         return self._parent.read(tf.gather(self._indices, index))

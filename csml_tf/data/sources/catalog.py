@@ -5,7 +5,7 @@ import os
 import numpy as np
 from absl import logging
 
-from csml_tf.data.sources import folder, memory
+from csml_tf.data.sources import folder, folder_listing, memory
 from csml_tf.errors import InputError
 
 SPLITS = ("pretrain", "train", "test")
@@ -66,7 +66,7 @@ def _open_folder(dataset, split, seed):
         source = folder.FolderSource(os.path.join(directory, train), name=_join(dataset, train))
         return source if split == "pretrain" else _draw(source, dataset, split, seed)
     chosen = train if split == "train" else test
-    class_names = folder.list_classes(os.path.join(directory, train))
+    class_names = folder_listing.list_classes(os.path.join(directory, train))
     return folder.FolderSource(
         os.path.join(directory, chosen), class_names or None, _join(dataset, chosen)
     )
@@ -74,14 +74,14 @@ def _open_folder(dataset, split, seed):
 
 def _folder_splits(directory):
     """Sub-folders of the training and test images: "" is the folder, None is a draw."""
-    holding = folder.list_classes(directory)
+    holding = folder_listing.list_classes(directory)
     if "train" not in holding:
         return "", None
-    has_classes = bool(folder.list_classes(os.path.join(directory, "train")))
+    has_classes = bool(folder_listing.list_classes(os.path.join(directory, "train")))
     for test in _FOLDER_TESTS:
         # ImageNet's test images lie in one flat folder, without labels: of no use here.
         if test in holding and has_classes == bool(
-            folder.list_classes(os.path.join(directory, test))
+            folder_listing.list_classes(os.path.join(directory, test))
         ):
             return "train", test
     # "train" beside "bicycle" and "bus" is a class; alone or beside splits it is a split.

@@ -3,7 +3,6 @@
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.augment import geometric
 from csml_tf.data.sources import base
 
 
@@ -85,8 +84,8 @@ class EncodedSource(base.ImageSource):
         sample = self._encoded[:: max(1, len(self) // 64)].numpy()
         return base.digest(sizes, *sample)
 
-    def read(self, index):
-        return geometric.decode_image(tf.gather(self._encoded, index))
+    def read_with(self, index, decode):
+        return decode(tf.gather(self._encoded, index))
 
 
 def load_digits():

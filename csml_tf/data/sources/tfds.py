@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, held in memory so that images can be read by index."""
+"""TensorFlow Datasets, by index: held in memory, or read from array_record files."""
 
 import contextlib
 import difflib
@@ -7,10 +7,10 @@ import os
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-import tqdm
 
+from csml_tf import progress
 from csml_tf.augment import geometric
-from csml_tf.data.sources import memory
+from csml_tf.data.sources import memory, records
 from csml_tf.errors import InputError
 from csml_tf.quiet import quiet
 
@@ -20,10 +20,12 @@ _MEMORY_SHARE = 0.9
 
 
 def load_tfds(name, split, data_dir=None, download=False):
-    """Loads one split of a TensorFlow Datasets data set into memory.
+    """Opens one split of a TensorFlow Datasets data set.
 
-    Images of one size that take at most 1 GiB are decoded once; others are kept
-    encoded, as they are on disk. Nothing touches the network unless `download`.
+    Images of one size that take at most 1 GiB are decoded once and kept in memory.
+    Others stay encoded, as they are on disk: there, and read by index, if the files
+    are array_record; in memory if they are not, since nothing else can be read by
+    index. Nothing touches the network unless `download`.
 
     Args:
         name: str, as TFDS writes it: "cifar10", "cifar10:3.0.2", "imagenet2012_subset/1pct".
@@ -32,7 +34,7 @@ def load_tfds(name, split, data_dir=None, download=False):
         download: bool, whether to download and prepare the data set if it is missing.
 
     Returns:
-        A `MemorySource` or an `EncodedSource`.
+        A `MemorySource`, a `RecordSource` or an `EncodedSource`.
 
     Raises:
         InputError: if the data set is unknown, missing, without images, too big for
@@ -44,8 +46,17 @@ def load_tfds(name, split, data_dir=None, download=False):
     except (KeyError, ValueError) as error:
         splits = ", ".join(sorted(builder.info.splits))
         raise InputError(f"{name} has no split {split!r}: it has {splits}.") from error
-    _check_memory(name, split, info.num_bytes)
     image_key, label_key = _find_keys(builder)
+    source_name = f"{name}:{split}"
+    shape = builder.info.features[image_key].shape
+    is_small = (
+        None not in shape[:2] and info.num_examples * shape[0] * shape[1] * 3 <= MAX_DECODED_BYTES
+    )
+    if _has_records(builder):
+        if not is_small:
+            return records.RecordSource(builder, split, image_key, label_key, source_name)
+    else:
+        _check_memory(source_name, info.num_bytes)
     try:
         with quiet():
             encoded, labels = _read_records(builder, split, image_key, label_key, info.num_examples)
@@ -54,13 +65,12 @@ def load_tfds(name, split, data_dir=None, download=False):
             f"{name}:{split} cannot be read from {builder.data_path} ({_first_line(error)}): "
             f"delete that folder and prepare the data set anew."
         ) from error
-    source_name = f"{name}:{split}"
+    labels = labels if label_key else None
     class_names = builder.info.features[label_key].names if label_key else None
-    shape = builder.info.features[image_key].shape
-    if None not in shape[:2] and len(labels) * shape[0] * shape[1] * 3 <= MAX_DECODED_BYTES:
+    if is_small:
         images = _decode(encoded, shape[0], shape[1])
-        return memory.MemorySource(images, labels if label_key else None, class_names, source_name)
-    return memory.EncodedSource(encoded, labels if label_key else None, class_names, source_name)
+        return memory.MemorySource(images, labels, class_names, source_name)
+    return memory.EncodedSource(encoded, labels, class_names, source_name)
 
 
 def make_builder(name, data_dir=None, download=False):
@@ -148,26 +158,32 @@ def _find_keys(builder):
     return images[0], labels[0] if labels else None
 
 
+def _has_records(builder):
+    """Whether the files of a data set can be read by index."""
+    return builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD
+
+
 def _read_records(builder, split, image_key, label_key, num_examples):
     """All encoded images and labels of a split, in the order of the files."""
-    keys = {image_key, label_key} - {None}
-    decoders = tfds.decode.PartialDecoding(
-        {key: True for key in keys}, decoders={image_key: tfds.decode.SkipDecoding()}
-    )
-    config = tfds.ReadConfig(try_autocache=False)
-    dataset = builder.as_dataset(split, decoders=decoders, read_config=config)
+    if _has_records(builder):
+        source = records.RecordSource(builder, split, image_key, label_key, builder.name)
+        dataset = tf.data.Dataset.range(num_examples).map(source.read_example, tf.data.AUTOTUNE)
+    else:
+        decoders = records.select_features(image_key, label_key)
+        config = tfds.ReadConfig(try_autocache=False)
+        dataset = builder.as_dataset(split, decoders=decoders, read_config=config)
     # A variable is filled in place: the files are never in memory twice.
     with tf.device("/CPU:0"):
         encoded = tf.Variable(tf.fill([num_examples], b""), trainable=False)
     labels = np.full([num_examples], -1, np.int64)
     start = 0
-    with _progress(f"Loading {builder.name}:{split}", num_examples) as bar:
+    with progress.bar(num_examples, f"Loading {builder.name}:{split}", unit="images") as advance:
         for batch in dataset.batch(_LOAD_BATCH).prefetch(2):
             stop = start + len(batch[image_key])
             encoded.scatter_nd_update(tf.range(start, stop)[:, tf.newaxis], batch[image_key])
             if label_key:
                 labels[start:stop] = batch[label_key]
-            bar.update(stop - start)
+            advance(stop - start)
             start = stop
     return encoded.read_value(), labels
 
@@ -180,24 +196,21 @@ def _decode(encoded, height, width):
     images = np.empty([len(encoded), height, width, 3], np.uint8)
     dataset = tf.data.Dataset.range(len(encoded)).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
     start = 0
-    with _progress("Decoding images", len(images)) as bar:
+    with progress.bar(len(images), "Decoding images", unit="images") as advance:
         for batch in dataset.batch(_LOAD_BATCH).prefetch(2).as_numpy_iterator():
             images[start : start + len(batch)] = batch
             start += len(batch)
-            bar.update(len(batch))
+            advance(len(batch))
     return images
 
 
-def _progress(what, total):
-    return tqdm.tqdm(desc=what, total=total, unit="image", delay=3, leave=False)
-
-
-def _check_memory(name, split, num_bytes):
+def _check_memory(source_name, num_bytes):
     available = _available_bytes()
     if available is not None and num_bytes > _MEMORY_SHARE * available:
         raise InputError(
-            f"{name}:{split} needs {num_bytes / 1e9:.0f} GB of memory and {available / 1e9:.0f} GB "
-            f"are free: write its images to a folder and use `folder:DIR`, which reads from disk."
+            f"{source_name} needs {num_bytes / 1e9:.0f} GB of memory and "
+            f"{available / 1e9:.0f} GB are free: prepare it as array_record, which is read from "
+            f"disk (docs/data.md says how), or write its images to a folder and use `folder:DIR`."
         )
 
 

@@ -20,6 +20,9 @@ BAD_FILES = {
     "truncated_png": PNG[:-20],
     "webp": b"RIFF\x10\0\0\0WEBPVP8 ",
 }
+# A second frame begins in the middle of the first: the upper part can still be decoded.
+LARGE_JPEG = image_files.encode(image_files.noise(0, 160, 120), "JPEG")
+BROKEN_BELOW = b"\xff\xc0".join([LARGE_JPEG[:-9000], LARGE_JPEG[-9000:]])
 # Whole for the scan, which reads its two ends, and unreadable for the decoder.
 BROKEN_INSIDE = RGB_JPEG[:4] + bytes(600) + RGB_JPEG[604:]
 
@@ -148,12 +151,68 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(image, image_files.noise(expected))
 
     @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_replaces_broken_files_in_a_row(self):
+        image_files.write_pngs(self.dir, 200)
+        for name in ("900.jpg", "901.jpg"):
+            image_files.write(BROKEN_INSIDE, self.dir, name)
+        source = folder.FolderSource(self.dir)
+        with self.assertLogs("absl", "WARNING") as logs:
+            for _ in range(2):
+                self.assertAllEqual(source.read(200), image_files.noise(0))
+        self.assertLen(logs.output, 2)
+        self.assertRegex(logs.output[1], "901.jpg cannot be decoded.*2 of 202 files")
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_looks_once_for_a_stand_in(self):
+        image_files.write_pngs(self.dir, 100)
+        image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
+        source = folder.FolderSource(self.dir)
+        self.assertAllEqual(source.read(100), image_files.noise(0))
+        with mock.patch.object(folder.FolderSource, "_check", side_effect=AssertionError):
+            self.assertAllEqual(source.read(100), image_files.noise(0))
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_a_file_is_broken_for_decoders_of_its_good_part_too(self):
+        image_files.write_pngs(self.dir, 100)
+        image_files.write(BROKEN_BELOW, self.dir, "999.jpg")
+        source = folder.FolderSource(self.dir)
+
+        def decode_top(encoded):
+            return tf.cond(
+                tf.io.is_jpeg(encoded),
+                lambda: tf.io.decode_and_crop_jpeg(encoded, [0, 0, 8, 8], channels=3),
+                lambda: tf.io.decode_png(encoded, channels=3)[:8, :8],
+            )
+
+        self.assertEqual(decode_top(BROKEN_BELOW).shape, [8, 8, 3])
+        with self.assertLogs("absl", "WARNING"):
+            self.assertAllEqual(source.read_with(100, decode_top), image_files.noise(0)[:8, :8])
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_a_decoder_that_fails_says_so(self):
+        image_files.write_pngs(self.dir, 2)
+        source = folder.FolderSource(self.dir)
+        with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "not mine"):
+            source.read_with(0, lambda encoded: tf.debugging.Assert(False, ["not mine"]))
+
+    @parameterized.parameters("GIF", "BMP", "PNG", "JPEG")
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
+    def test_big_folders_hold_any_kind(self, kind):
+        image = Image.fromarray(image_files.noise(0)).convert("P" if kind == "GIF" else "RGB")
+        path = image_files.write(image_files.encode(image, kind), self.dir, "a.jpg")
+        with mock.patch.object(folder.logging, "warning") as warning:
+            actual = folder.FolderSource(self.dir).read(0)
+        warning.assert_not_called()
+        self.assertAllClose(actual, image_files.pillow_rgb(path), atol=1)
+
+    @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
     def test_too_many_that_cannot_be_decoded(self):
         image_files.write_pngs(self.dir, 20)
         image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
         source = folder.FolderSource(self.dir)
+        dataset = tf.data.Dataset.from_tensors(20).map(source.read)
         with self.assertRaisesRegex(tf.errors.OpError, "1 of 21 files .* 999.jpg"):
-            source.read(20)
+            next(iter(dataset))
 
     @parameterized.parameters(0, 2**30)
     def test_vanished_file_is_named(self, max_decoded_bytes):

@@ -53,6 +53,8 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     # TFDS would look it up with importlib_resources, which it does not install.
     code_path = epath.Path(__file__)
+    # The i-th training image is noise(first_seed + i).
+    first_seed = 0
     BUILDER_CONFIGS = (
         tfds.core.BuilderConfig(name="fixed", description="One size."),
         tfds.core.BuilderConfig(name="free", description="Any size, no test split."),
@@ -69,7 +71,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     def _split_generators(self, dl_manager):
-        generators = {"train": self._generate_examples(0, 10)}
+        generators = {"train": self._generate_examples(self.first_seed, 10)}
         if self.builder_config.name != "free":
             generators["test"] = self._generate_examples(100, 4)
         if self.builder_config.name == "secret":
@@ -90,6 +92,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def prepare_tiny_photos(data_dir, *configs):
+def prepare_tiny_photos(data_dir, *configs, file_format=None):
     for config in configs:
-        TinyPhotos(data_dir=data_dir, config=config).download_and_prepare()
+        builder = TinyPhotos(data_dir=data_dir, config=config, file_format=file_format)
+        builder.download_and_prepare()

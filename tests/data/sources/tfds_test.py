@@ -50,7 +50,7 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_too_big_for_the_memory(self):
         self.enter_context(mock.patch.object(tfds, "_available_bytes", return_value=10))
-        with self.assertRaisesRegex(InputError, "GB of memory .* `folder:DIR`"):
+        with self.assertRaisesRegex(InputError, "GB of memory .* as array_record, .* `folder:DIR`"):
             tfds.load_tfds("tiny_photos/fixed", "train", self.data_dir)
 
     def test_part_of_a_split(self):

@@ -1,0 +1,104 @@
+"""The exact nearest neighbours of every row among all others, as mining finds them."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from csml_tf import similarity
+from csml_tf.benchmarks import measuring
+from csml_tf.errors import InputError
+
+# Rows that are made, or compared in float64, at a time.
+_ROWS_AT_ONCE = 8192
+_SAMPLE_ROWS = 64
+
+
+def measure(n, d, k, repeats, seed):
+    """Times `similarity.mutual_top_k` on random directions, the worst case: no clusters.
+
+    The first repeat includes what TensorFlow sets up once per process.
+
+    `extra_rss_mb` is by how much the search raises the process's high-water mark, less the
+    result. The mark is read when the features stand and nothing larger has stood before: they
+    are made in place, a few rows at a time.
+
+    Args:
+        n: rows, at least 2.
+        d: columns, at least 1.
+        k: neighbours per row, from 1 to n - 1.
+        repeats: of the search, at least 1; the median counts.
+        seed: of the features, at least 0.
+
+    Returns:
+        dict of n, d and k, "seconds" (median), "seconds_spread" (median, min, max, n),
+        "peak_rss_mb" (of the process) and "extra_rss_mb" (beyond the features and the result;
+        both in 2**20 bytes), "agreement" (share of the exact neighbours in float64 that were
+        found, over 64 rows) and "tensorflow" (version).
+
+    Raises:
+        InputError: if a number is out of range.
+    """
+    if n < 2 or min(d, repeats) < 1 or seed < 0 or not 1 <= k < n:
+        raise InputError(
+            "n must be at least 2, d and repeats at least 1, k from 1 to n - 1 and seed at "
+            f"least 0: got n={n}, d={d}, repeats={repeats}, k={k} and seed={seed}."
+        )
+    features = make_features(n, d, seed)
+    peak_before_mb = measuring.peak_rss_mb()
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        similarities, indices = similarity.mutual_top_k(features, k)
+        seconds.append(time.perf_counter() - started)
+    peak_mb = measuring.peak_rss_mb()
+    result_mb = (similarities.nbytes + indices.nbytes) / 2**20
+    seconds_spread = measuring.spread(seconds)
+    return {
+        "bench": "knn",
+        "n": n,
+        "d": d,
+        "k": k,
+        "seconds": seconds_spread["median"],
+        "seconds_spread": seconds_spread,
+        "peak_rss_mb": round(peak_mb, 1),
+        "extra_rss_mb": round(max(peak_mb - peak_before_mb - result_mb, 0.0), 1),
+        "agreement": round(agreement(features, indices), 4),
+        "tensorflow": tf.__version__,
+    }
+
+
+def make_features(n, d, seed):
+    """[n, d] float32 of unit length: Gaussian rows, so every direction is equally likely."""
+    rng = np.random.default_rng(seed)
+    features = np.empty([n, d], np.float32)
+    for start in range(0, n, _ROWS_AT_ONCE):
+        rows = features[start : start + _ROWS_AT_ONCE]
+        rng.standard_normal(dtype=np.float32, out=rows)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return features
+
+
+def agreement(features, indices):
+    """Share of the exact neighbours that are among those found, over a sample of rows.
+
+    Args:
+        features: [n, d] float32, unit length.
+        indices: [n, k] integer, the neighbours found.
+
+    Returns:
+        float in [0, 1]; equally near neighbours may cost some of it.
+    """
+    num_rows, k = indices.shape
+    sample = np.random.default_rng(1).choice(num_rows, min(_SAMPLE_ROWS, num_rows), replace=False)
+    exact = np.concatenate(
+        [
+            features[sample].astype(np.float64) @ features[start : start + _ROWS_AT_ONCE].T
+            for start in range(0, num_rows, _ROWS_AT_ONCE)
+        ],
+        axis=1,
+    )
+    exact[np.arange(len(sample)), sample] = -np.inf
+    nearest = np.argpartition(-exact, k - 1, axis=1)[:, :k]
+    found = [np.isin(row, indices[i]).mean() for i, row in zip(sample, nearest)]
+    return float(np.mean(found))
