@@ -21,7 +21,8 @@ from csml_tf.export import saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_resnet
-from csml_tf.training import optim
+from csml_tf.reports import views as views_report
+from csml_tf.training import optim, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
@@ -130,6 +131,59 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
         model.query_encoder, directory.saved_model, center_view.mean, center_view.std, card
     )
     return directory.summary()
+
+
+def views(output, model_dir=None, gin_files=(), bindings=(), dataset=None, data_dir=None, step=1):
+    """Draws a page of anchors, their views, neighbours and mixed images, as `views.png`.
+
+    Args:
+        output: folder of the page; made when missing.
+        model_dir: a run directory: its newest trained epoch is shown.
+        gin_files: recipes as for `parse`, in place of a run: what its training would begin
+            with, and random images for the neighbours that are not mined yet.
+        bindings: overrides of `gin_files`.
+        dataset: data set string; None takes the DATASET of the run or recipe.
+        data_dir: where TFDS finds its data sets; None takes TFDS' own default.
+        step: whose batch is shown, of the epoch, from 1.
+
+    Returns:
+        One line about the page.
+
+    Raises:
+        InputError: if there is no run, no checkpoint or no data, or no page can be written.
+    """
+    if bool(model_dir) == bool(gin_files) or (model_dir and bindings):
+        raise InputError(
+            "Give either --model_dir, a run, or --gin_file, a recipe with its --gin_bindings."
+        )
+    checkpoints = None
+    if model_dir:
+        if not pathlib.Path(model_dir, "config.gin").is_file():
+            raise InputError(
+                f"There is no run in {model_dir}, which has no config.gin: give --model_dir a "
+                "folder that tools/train.py has written."
+            )
+        directory = RunDirectory(model_dir)
+        gin_files, checkpoints = [str(directory.config)], directory.checkpoints
+    parse(gin_files, bindings)
+    views_report.prepare(output)
+    dataset = dataset or _read_dataset()
+    source = catalog.open_source(dataset, "pretrain", data_dir)
+    try:
+        center_view = gin.get_configurable("CenterView")()
+        settings = gin.get_bindings("pretrain")
+        wanted = inspect.signature(step_images.collect).parameters
+        shown = step_images.collect(
+            *(source, center_view, checkpoints, step - 1),
+            **{name: value for name, value in settings.items() if name in wanted},
+        )
+    except (ValueError, TypeError) as error:
+        raise _recipe_fault(error) from error
+    name = pathlib.Path(model_dir or gin_files[-1]).resolve().stem
+    title = f"{name} on {source.name}\n{shown.describe()}"
+    path = pathlib.Path(output, "views.png")
+    views_report.save_page(shown.anchors, title, path)
+    return f"{path}: {len(shown.anchors)} anchors of {name}, {shown.describe()}"
 
 
 @contextlib.contextmanager

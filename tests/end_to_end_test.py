@@ -57,6 +57,10 @@ class QuickstartTest(tf.test.TestCase):
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])
 
+        page = recipes.views(str(directory / "report"), str(directory))
+        expected = "8 anchors of quickstart, epoch 2, step 1 of 22; neighbors mined before epoch 1"
+        self.assertStartsWith(page, f"{directory / 'report' / 'views.png'}: {expected}")
+
     @pytest.mark.slow
     def test_killed_run_goes_on(self):
         directory = tiny_run.make_temp_dir(self.addCleanup)

@@ -1,6 +1,8 @@
 """Measures speed and memory; prints one line of JSON.
 
 python tools/benchmark.py step --arch=resnet18 --stem=cifar --res=32 --batch=64 --queue=16384
+python tools/benchmark.py pipeline --dataset=folder:photos --res=224 --batch=32
+python tools/benchmark.py knn --n=50000 --d=512 --k=5
 """
 
 import json
@@ -8,25 +10,40 @@ import json
 from absl import flags
 
 from csml_tf import command
-from csml_tf.benchmarks import step
+from csml_tf.benchmarks import knn, pipeline, step
+from csml_tf.data import pipeline as input_pipeline
 from csml_tf.errors import InputError
 from csml_tf.models import resnet
 
 _METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
-_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "Network.")
-_STEM = flags.DEFINE_enum("stem", "imagenet", resnet.STEMS, "First layers of the network.")
-_WIDTH = flags.DEFINE_integer("width", 64, "Channels of the stem.")
 _RES = flags.DEFINE_integer("res", 224, "Height and width of a view, pixels.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Anchors per step.")
-_QUEUE = flags.DEFINE_integer("queue", 65536, "Keys in the queue.")
-_STEPS = flags.DEFINE_integer("steps", 5, "Timed steps; the median counts.")
-_WARMUP = flags.DEFINE_integer("warmup", 2, "Steps before the timed ones.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
+
+_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step: network.")
+_STEM = flags.DEFINE_enum("stem", "imagenet", resnet.STEMS, "step: first layers of the network.")
+_WIDTH = flags.DEFINE_integer("width", 64, "step: channels of the stem.")
+_QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
+_STEPS = flags.DEFINE_integer("steps", 5, "step: timed steps; the median counts.")
+_WARMUP = flags.DEFINE_integer("warmup", 2, "step: steps before the timed ones.")
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
+_AUGMENT_ON = flags.DEFINE_enum(
+    "augment_on", "host", input_pipeline.AUGMENT_ON, "pipeline: where colours and blur are done."
+)
+_NO_BLUR = flags.DEFINE_bool("no_blur", False, "pipeline: leave the blur out.")
+_WINDOWS = flags.DEFINE_integer("windows", 5, "pipeline: timed windows; the median counts.")
+_WINDOW_S = flags.DEFINE_float("window_s", 2.0, "pipeline: shortest window, seconds.")
+
+_N = flags.DEFINE_integer("n", 50000, "knn: rows.")
+_D = flags.DEFINE_integer("d", 512, "knn: columns.")
+_K = flags.DEFINE_integer("k", 5, "knn: neighbors of a row.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "knn: timed searches; the median counts.")
 
 
-def main(argv):
-    if argv[1:] != ["step"]:
-        raise InputError("Say what to measure: python tools/benchmark.py step")
-    result = step.measure(
+def measure_step():
+    return step.measure(
         _METHOD.value,
         _ARCH.value,
         _STEM.value,
@@ -37,7 +54,38 @@ def main(argv):
         _STEPS.value,
         _WARMUP.value,
     )
-    print(json.dumps(result))
+
+
+def measure_pipeline():
+    return pipeline.measure(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _METHOD.value,
+        _RES.value,
+        _BATCH.value,
+        _AUGMENT_ON.value,
+        not _NO_BLUR.value,
+        _WINDOWS.value,
+        _WINDOW_S.value,
+        _SEED.value,
+    )
+
+
+def measure_knn():
+    return knn.measure(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value)
+
+
+_BENCHMARKS = {"step": measure_step, "pipeline": measure_pipeline, "knn": measure_knn}
+
+
+def main(argv):
+    measure = _BENCHMARKS.get(" ".join(argv[1:]))
+    if measure is None:
+        raise InputError(
+            f"Say what to measure, one of {', '.join(_BENCHMARKS)}: "
+            "python tools/benchmark.py pipeline --dataset=folder:photos."
+        )
+    print(json.dumps(measure()))
 
 
 if __name__ == "__main__":

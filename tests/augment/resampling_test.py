@@ -115,6 +115,57 @@ class CropAndResizeTest(tf.test.TestCase, parameterized.TestCase):
             resampling.crop_and_resize(tf.zeros([5, 5], tf.uint8), [0, 0, 5, 5], 4)
 
 
+def loop_cut_crop(image, window, size):
+    """A window that begins and ends anywhere; the pixels it touches are all that there is."""
+    for axis in (0, 1):
+        start, length = window[axis], window[axis + 2]
+        shrinkage = length / size
+        first, last = int(np.floor(start)), int(np.ceil(start + length))
+        rows = []
+        for o in range(size):
+            center = start + (o + 0.5) * shrinkage
+            distances = [abs(i + 0.5 - center) for i in range(first, last)]
+            weights = np.maximum(0.0, 1.0 - np.array(distances) / max(1.0, shrinkage))
+            rows.append(np.tensordot(weights / weights.sum(), image[first:last], 1))
+        image = np.swapaxes(np.stack(rows), 0, 1)
+    return image
+
+
+class CutCropsTest(tf.test.TestCase):
+    WINDOWS = ((7, 9, 20, 30), (0, 0, 120, 160), (60, 139, 60, 21), (3, 3, 48, 48))
+    SIZES = (48, 32, 48, 20)
+    FLIPS = (True, None, False, True)
+
+    def setUp(self):
+        super().setUp()
+        self.image = photograph(120, 160)
+
+    def test_each_is_the_crop_of_its_window(self):
+        crops = resampling.cut_crops(self.image, self.WINDOWS, list(self.SIZES), list(self.FLIPS))
+        self.assertLen(crops, 4)
+        for crop, *arguments in zip(crops, self.WINDOWS, self.SIZES, self.FLIPS):
+            self.assertEqual(crop.dtype, tf.uint8)
+            self.assertAllEqual(crop, resampling.crop_and_resize(self.image, *arguments))
+            expected = pillow_crop_and_resize(self.image, *arguments).astype(int)
+            self.assertAllClose(crop.numpy().astype(int), expected, rtol=0, atol=1)
+
+    def test_windows_within_pixels_match_loops(self):
+        windows = ((7.5, 9.25, 20.5, 31.0), (0.0, 0.125, 119.5, 159.875), (3.75, 100.5, 9.5, 4.25))
+        sizes = [48, 32, 20]
+        crops = resampling.cut_crops(self.image, windows, sizes, [None] * 3)
+        for crop, window, size in zip(crops, windows, sizes):
+            expected = loop_cut_crop(self.image.astype("float64"), window, size)
+            self.assertAllClose(crop.numpy().astype("float64"), expected, rtol=0, atol=0.501)
+
+    def test_what_lies_around_a_window_does_not_matter(self):
+        image = np.zeros([120, 160, 3], np.uint8)
+        image[7:27, 9:39] = self.image[7:27, 9:39]
+        crops = [
+            resampling.cut_crops(i, [(7, 9, 20, 30)], [5], [None]) for i in (image, self.image)
+        ]
+        self.assertAllEqual(*crops)
+
+
 class ResizeAndCenterCropTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.product(
         sides=[(75, 100), (101, 64), (40, 40), (33, 47)],

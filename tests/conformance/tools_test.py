@@ -23,6 +23,14 @@ def evaluate(*arguments, dataset="digits"):
     return ["tools/evaluate.py", f"--dataset={dataset}", *arguments]
 
 
+def report(*arguments):
+    return ["tools/report.py", "--views", *arguments]
+
+
+def benchmark(*arguments):
+    return ["tools/benchmark.py", *arguments]
+
+
 class ToolsTest(absltest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -46,6 +54,7 @@ class ToolsTest(absltest.TestCase):
             tiny_run.make_encoder(), folder / "model", (0.5,) * 3, (0.5,) * 3, {"image_size": 16}
         )
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
+        output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
         tiny = "--gin_bindings=GLOBAL_BATCH_SIZE = 2"
         # Name -> (command line, exit code, what its one line on stderr has to say).
         cls.bad = {
@@ -114,10 +123,38 @@ class ToolsTest(absltest.TestCase):
             "no labels": (evaluate(model, dataset=f"folder:{folder}/flat"), 2, "kNN needs labels"),
             "large k": (evaluate(model, "--k=5000"), 2, "k must be from 1 to the 1438 images"),
             "temperature": (evaluate(model, "--temperature=0"), 2, "above 0, got 0"),
+            "nothing to report": (
+                ["tools/report.py", f"--output={folder}/report"],
+                2,
+                "Say what to report: --views",
+            ),
+            "report of nothing": (report(output), 2, "either --model_dir, .* or --gin_file"),
+            "report of no run": (
+                report(output, f"--model_dir={folder}/unfinished"),
+                2,
+                "no run in .*/unfinished, which has no config.gin",
+            ),
+            "report of an unwritable file": (
+                report(f"--output={folder}/one/000.png", quickstart),
+                2,
+                "000.png cannot be written .*--output",
+            ),
+            "report of a late step": (
+                report(output, quickstart, "--gin_bindings=WIDTH = 1", "--step=99"),
+                2,
+                "steps 1 to 22, got 99",
+            ),
+            "no benchmark": (benchmark(), 2, "one of step, pipeline, knn: "),
+            "unknown benchmark": (benchmark("pipelines"), 2, "one of step, pipeline, knn: "),
+            "two benchmarks": (benchmark("step", "knn"), 2, "Unexpected arguments"),
+            "size": (benchmark("pipeline", "--res=0"), 2, "res, batch and windows must be"),
+            "many neighbors": (benchmark("knn", "--n=4", "--k=4"), 2, "k from 1 to n - 1"),
             "json": (evaluate(model, f"--json={folder}/no/x.json"), 2, "x.json cannot be written"),
         }
         cls.good = {
             "evaluate": evaluate(model, f"--json={folder}/result.json"),
+            "report": report(output, quickstart, "--gin_bindings=WIDTH = 1"),
+            "benchmark": benchmark("knn", "--n=50", "--d=4", "--k=2"),
             **{f"{tool} --help": [tool, "--help"] for tool in TOOLS},
             **{f"{tool} --helpfull": [tool, "--helpfull"] for tool in TOOLS},
         }
@@ -166,6 +203,22 @@ class ToolsTest(absltest.TestCase):
         self.assertNotIn("WARNING", stderr)
         result = json.loads((self.folder / "result.json").read_text())
         self.assertEqual(result.keys(), {"model", "protocol", "knn_top1"})
+
+    def test_report(self):
+        code, stdout, _ = self.results["report"]
+        self.assertEqual(code, 0)
+        page = self.folder / "report" / "views.png"
+        self.assertEqual(
+            stdout,
+            f"{page}: 8 anchors of quickstart, epoch 1, step 1 of 22; neighbors not mined yet, "
+            "random images in their place\n",
+        )
+        self.assertStartsWith(page.read_bytes(), b"\x89PNG")
+
+    def test_benchmark_is_one_line_of_json(self):
+        code, stdout, _ = self.results["benchmark"]
+        self.assertEqual((code, stdout.count("\n")), (0, 1))
+        self.assertEqual(json.loads(stdout)["bench"], "knn")
 
     def test_real_process_without_chatter(self):
         process = subprocess.run(

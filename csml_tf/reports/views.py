@@ -1,0 +1,146 @@
+"""A page of anchors with all that is made of them, as the model gets it."""
+
+import os
+
+import numpy as np
+
+from csml_tf.errors import InputError
+
+_COLUMN_INCHES = 1.35
+_ROW_INCHES = 1.6
+_MIN_WIDTH = 0.5
+_DOTS_PER_INCH = 130
+_CAPTION_LENGTH = 26
+# Of a view's frame, and of its window in the original.
+_COLORS = {"query": "tab:blue", "key": "tab:orange", "small": "tab:green"}
+
+
+def prepare(directory):
+    """Makes the folder of a report, before the work that it would waste to fail after.
+
+    Args:
+        directory: of the report; made when missing.
+
+    Raises:
+        InputError: if the folder cannot be written to, or matplotlib is not installed.
+    """
+    _import_figure()
+    try:
+        os.makedirs(directory, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(directory, error) from error
+    if not os.access(directory, os.W_OK):
+        raise _not_writable(directory, None)
+
+
+def save_page(anchors, title, path):
+    """Draws one row per anchor and writes the page.
+
+    The columns: the anchor's original with a frame where each view looks; its views; the
+    same of its neighbour; the mixed image, and the shares of the two in it. Columns that
+    no anchor has are left out.
+
+    Args:
+        anchors: list of `training.step_images.AnchorImages`, or anything alike.
+        title: of the page, one line or several.
+        path: of the PNG file; its folder exists.
+
+    Raises:
+        InputError: if the file cannot be written, or matplotlib is not installed.
+    """
+    figure = _import_figure()
+    columns = _columns(anchors[0])
+    widths = [width for _, _, width in columns]
+    page = figure.Figure(
+        [_COLUMN_INCHES * sum(widths), _ROW_INCHES * len(anchors) + 0.6], layout="constrained"
+    )
+    page.suptitle(title, x=0.01, ha="left", fontsize=10)
+    grid = page.subplots(
+        len(anchors), len(columns), squeeze=False, gridspec_kw={"width_ratios": widths}
+    )
+    for row, images in zip(grid, anchors):
+        for axes, (name, _, _) in zip(row, columns):
+            _draw_cell(axes, name, images)
+    for axes, (_, column_title, _) in zip(grid[0], columns):
+        axes.set_title(column_title, fontsize=8)
+    try:
+        page.savefig(path, dpi=_DOTS_PER_INCH)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+
+
+def _columns(images):
+    """[(name, title, width relative to a query's)] of what an anchor has."""
+    size = images.views["query"].shape[0]
+    of_anchor = [name for name in images.views if not name.startswith("neighbor_")]
+    of_neighbor = [name for name in images.views if name.startswith("neighbor_")]
+    names = ["anchor", *of_anchor]
+    names += ["neighbor", *of_neighbor] if images.neighbor is not None else []
+    names += ["mixed"] if images.mixed is not None else []
+    widths = [images.views[name].shape[0] / size if name in images.views else 1 for name in names]
+    titles = {"neighbor_query": "neighbor's query", "neighbor_key": "neighbor's key"}
+    return [
+        (name, titles.get(name, name.replace("_", " ")), max(width, _MIN_WIDTH))
+        for name, width in zip(names, widths)
+    ]
+
+
+def _draw_cell(axes, name, images):
+    axes.set_xticks([])
+    axes.set_yticks([])
+    if name in ("anchor", "neighbor"):
+        original = getattr(images, name)
+        axes.imshow(original.pixels)
+        # A square cell whatever the image's shape, so that titles and rows are level.
+        axes.set_box_aspect(1)
+        axes.set_adjustable("datalim")
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(_describe(original), fontsize=6)
+        for view_name, window in original.windows.items():
+            _draw_window(axes, window, _color(view_name))
+    elif name == "mixed":
+        axes.imshow(images.mixed)
+        share = images.area_fraction
+        axes.set_xlabel(f"{share:.0%} query, {1 - share:.0%} neighbor", fontsize=6)
+    else:
+        axes.imshow(images.views[name])
+        axes.spines[:].set(color=_color(name), linewidth=2)
+
+
+def _draw_window(axes, window, color):
+    # Pixel centres are at whole numbers, so the image begins half a pixel before 0.
+    top, left, height, width = window - np.array([0.5, 0.5, 0.0, 0.0])
+    right, bottom = left + width, top + height
+    columns, rows = [left, right, right, left, left], [top, top, bottom, bottom, top]
+    axes.plot(columns, rows, color=color, clip_on=False, scalex=False, scaley=False)
+
+
+def _color(view_name):
+    return next(color for kind, color in _COLORS.items() if kind in view_name)
+
+
+def _describe(original):
+    """Index, class and file of an image, a line each."""
+    first = f"#{original.index}"
+    if original.label is not None:
+        first += f", {original.label}"
+    lines = [first] if original.path is None else [first, os.path.basename(original.path)]
+    return "\n".join(
+        line if len(line) <= _CAPTION_LENGTH else f"{line[: _CAPTION_LENGTH - 1]}…"
+        for line in lines
+    )
+
+
+def _import_figure():
+    try:
+        from matplotlib import figure
+    except ImportError as error:
+        raise InputError(
+            f"Figures need matplotlib, which is not here ({error}): pip install 'csml_tf[reports]'."
+        ) from error
+    return figure
+
+
+def _not_writable(path, error):
+    reason = "no permission" if error is None else error.strerror
+    return InputError(f"{path} cannot be written ({reason}): choose another --output.")

@@ -1,0 +1,248 @@
+"""The images of one step of a run, as the model gets them; nothing is trained."""
+
+import dataclasses
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from csml_tf.augment import view
+from csml_tf.data import pipeline
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.models import csml
+from csml_tf.training import checkpoint, optim
+
+# The longer side of an `Original`; photographs may have thousands.
+MAX_ORIGINAL_PX = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+    """An image of a source, and where its views look.
+
+    Attributes:
+        pixels: [height, width, 3] uint8, scaled down to `MAX_ORIGINAL_PX` where larger.
+        index: of the image in its source.
+        label: name of its class; None where unknown.
+        path: of its file; None where it is from no file.
+        windows: {view name: [4] float, pixels: top, left, height, width}.
+    """
+
+    pixels: np.ndarray
+    index: int
+    label: Optional[str]
+    path: Optional[str]
+    windows: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class AnchorImages:
+    """What one anchor contributes to a step.
+
+    Attributes:
+        anchor: `Original`.
+        neighbor: `Original` of the neighbour drawn; None where the model uses none.
+        views: {view name: [size, size, 3] float32 in [0, 1]}, the normalisation undone.
+        mixed: [size, size, 3] float32 in [0, 1], the CutMix of the query and the
+            neighbour's; None where the model trains on none.
+        area_fraction: share of the query in `mixed`, in [0, 1]; None without it.
+    """
+
+    anchor: Original
+    neighbor: Optional[Original]
+    views: dict
+    mixed: Optional[np.ndarray]
+    area_fraction: Optional[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class StepImages:
+    """The first anchors of a step.
+
+    Attributes:
+        anchors: list of `AnchorImages`.
+        epoch: int from 0.
+        step: of the epoch, from 0.
+        num_steps: of the epoch.
+        mined_at_epoch: epoch from 0 before which the neighbours were mined; None where the
+            model uses none, -1 where none are mined yet and random images stand in.
+        neighbors_are_positives: whether the loss counts the neighbours' keys by then.
+    """
+
+    anchors: list
+    epoch: int
+    step: int
+    num_steps: int
+    mined_at_epoch: Optional[int]
+    neighbors_are_positives: bool
+
+    def describe(self):
+        """Which step it is, and where its neighbours come from, in a line."""
+        text = f"epoch {self.epoch + 1}, step {self.step + 1} of {self.num_steps}"
+        if self.mined_at_epoch is None:
+            return text
+        if self.mined_at_epoch < 0:
+            return f"{text}; neighbors not mined yet, random images in their place"
+        text += f"; neighbors mined before epoch {self.mined_at_epoch + 1}"
+        return text if self.neighbors_are_positives else f"{text}, not positives yet"
+
+
+def collect(
+    source,
+    center_view,
+    checkpoints=None,
+    step=0,
+    num_anchors=8,
+    *,
+    make_model,
+    make_optimizer=optim.TorchSGD,
+    make_neighbor_refresh=None,
+    augmentation,
+    small_augmentation=None,
+    global_batch_size,
+    seed=0,
+):
+    """Makes the images of one step again, with the run's own functions and seeds.
+
+    The step is one of the newest epoch that has a checkpoint, since the neighbours it was
+    trained with are known. Without a run it is one of the first epoch, and random images
+    stand in for the neighbours.
+
+    Args:
+        source: `sources.base.ImageSource` of the training images.
+        center_view: `augment.center_view.CenterView`.
+        checkpoints: folder of the run's checkpoints; None before any training.
+        step: of the epoch, from 0.
+        num_anchors: how many of the batch, from its start.
+        make_model: this and all that follow: as for `pretrain.run`.
+        make_optimizer: the same.
+        make_neighbor_refresh: the same.
+        augmentation: the same.
+        small_augmentation: the same.
+        global_batch_size: the same.
+        seed: the same.
+
+    Returns:
+        `StepImages`.
+
+    Raises:
+        InputError: if there is no such step or no checkpoint, or it is of another model or
+            another number of images.
+    """
+    num_steps = pipeline.steps_per_epoch(source, global_batch_size)
+    if not 0 <= step < num_steps:
+        raise InputError(f"An epoch has the steps 1 to {num_steps}, got {step + 1}.")
+    model = make_model(seed=seed)
+    table = make_neighbor_refresh(source, center_view).table if model.uses_neighbors else None
+    epoch = 0
+    if checkpoints is not None:
+        model.compile(optimizer=make_optimizer())
+        epoch = checkpoint.RunCheckpoint(checkpoints, model, table).restore() - 1
+        if epoch < 0:
+            raise InputError(
+                f"There is no checkpoint in {checkpoints} yet: let tools/train.py finish an "
+                "epoch, or give the recipe with --gin_file to see it before any training."
+            )
+    elif table is not None:
+        table.assign(_random_neighbors(*table.neighbor_indices.shape, seed), -1)
+    model.epoch.assign(epoch)
+    augmentations = {
+        name: small_augmentation if name in model.small_view_names else augmentation
+        for name in model.view_names
+    }
+
+    def first_batch(epoch_source, epoch_augmentations, augment_on):
+        batches = pipeline.make_epoch(
+            *(epoch_source, epoch_augmentations, global_batch_size, seed, epoch, table, step),
+            augment_on=augment_on,
+        )
+        return next(iter(batches.take(1)))
+
+    views = first_batch(source, augmentations, "host")
+    # Whom the pipeline draws, and by which numbers, shows in images that say their own index.
+    dots = {name: view.ViewAugmentation(image_size=1) for name in augmentations}
+    drawn = first_batch(_index_source(len(source)), dots, "device")
+    mixed, area_fractions = _mix(model, views, epoch * num_steps + step)
+
+    read = _OriginalReader(source, augmentations, drawn)
+    anchors = []
+    for i in range(min(num_anchors, global_batch_size)):
+        shown = {name: _unnormalize(views[name][i], augmentations[name]) for name in views}
+        anchors.append(
+            AnchorImages(
+                read.original(i, [n for n in views if n not in csml.NEIGHBOR_VIEWS]),
+                read.original(i, csml.NEIGHBOR_VIEWS) if model.uses_neighbors else None,
+                shown,
+                None if mixed is None else _unnormalize(mixed[i], augmentation),
+                None if mixed is None else float(area_fractions[i]),
+            )
+        )
+    mined_at_epoch = None if table is None else int(table.mined_at_epoch)
+    are_positives = model.positive_weights[1] > 0 and epoch >= model.neighbor_warmup_epochs
+    return StepImages(anchors, epoch, step, num_steps, mined_at_epoch, are_positives)
+
+
+class _OriginalReader:
+    """The originals of the first images of a batch."""
+
+    def __init__(self, source, augmentations, drawn):
+        self._source = source
+        self._augmentations = augmentations
+        self._drawn = drawn
+        # Each may be made when asked for: of a million images, once is enough.
+        self._labels, self._paths = source.labels, source.paths
+
+    def original(self, i, names):
+        """The image that the views `names` of the batch's element `i` were cut from."""
+        dot, _ = self._drawn[names[0]]
+        index = int(np.dot(dot[i, 0, 0].numpy().astype(np.int64), _INDEX_DIGITS))
+        pixels = self._source.read(tf.constant(index, tf.int64)).numpy()
+        height, width = pixels.shape[:2]
+        scale = min(1.0, MAX_ORIGINAL_PX / max(height, width))
+        windows = {}
+        for name in names:
+            _, uniforms = self._drawn[name]
+            window = self._augmentations[name].windows(height, width, uniforms[i])
+            windows[name] = window.numpy() * scale
+        if scale < 1:
+            size = [max(1, round(side * scale)) for side in (height, width)]
+            pixels = tf.image.resize(pixels, size, "area").numpy().round().astype(np.uint8)
+        path = None if self._paths is None else self._paths[index]
+        return Original(pixels, index, self._label(index), path, windows)
+
+    def _label(self, index):
+        if self._labels is None or self._labels[index] < 0:
+            return None
+        names = self._source.class_names
+        return str(self._labels[index]) if names is None else names[self._labels[index]]
+
+
+_INDEX_DIGITS = 256 ** np.arange(3)
+
+
+def _index_source(num_images):
+    """Images of one pixel whose three channels are the image's index, lowest byte first."""
+    channels = np.arange(num_images)[:, None] // _INDEX_DIGITS % 256
+    return memory.MemorySource(channels.astype(np.uint8)[:, None, None, :], name="indices")
+
+
+def _random_neighbors(num_images, num_neighbors, seed):
+    """[num_images, num_neighbors] indices of other images."""
+    rng = np.random.default_rng(seed)
+    offsets = rng.integers(1, num_images, [num_images, num_neighbors])
+    return (np.arange(num_images)[:, None] + offsets) % num_images
+
+
+def _mix(model, views, iteration):
+    """What the model's step number `iteration` makes of the views: (mixed, area fractions)."""
+    step_seed = tf.random.experimental.stateless_fold_in(
+        [model.seed, model.seed], tf.constant(iteration, tf.int64)
+    )
+    box_seed = tf.random.experimental.stateless_fold_in(step_seed, csml._BOX_STREAM)
+    mixed, weights = model._make_queries(views, box_seed).get("mixed", (None, None))
+    return mixed, None if mixed is None else weights[:, 0]
+
+
+def _unnormalize(image, augmentation):
+    return np.clip(image.numpy() * augmentation.std + augmentation.mean, 0.0, 1.0)
