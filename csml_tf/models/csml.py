@@ -179,18 +179,12 @@ class CsMl(tf.keras.Model):
         Returns:
             {metric name: its mean over the epoch so far}.
         """
-        seed = tf.random.experimental.stateless_fold_in(
-            [self.seed, self.seed], self.optimizer.iterations
-        )
+        iteration = self.optimizer.iterations
         if self.photometric is not None:
             views = {name: self.photometric(name, *views[name]) for name in self.view_names}
         self.key_encoder.update(self.ema_decay)
-        keys = self._encode_keys(
-            views, tf.random.experimental.stateless_fold_in(seed, _SHUFFLE_STREAM)
-        )
-        queries = self._make_queries(
-            views, tf.random.experimental.stateless_fold_in(seed, _BOX_STREAM)
-        )
+        keys = self._encode_keys(views, self._step_seed(iteration, _SHUFFLE_STREAM))
+        queries = self.make_queries(views, iteration)
 
         variables = self.query_encoder.trainable_variables
         batch = views["query"].shape[0]
@@ -227,6 +221,10 @@ class CsMl(tf.keras.Model):
             queue.enqueue(_all_gather(keys[level][:, 0]))
         return {name: tracker.result() for name, tracker in self._trackers.items()}
 
+    def _step_seed(self, iteration, stream):
+        seed = tf.random.experimental.stateless_fold_in([self.seed, self.seed], iteration)
+        return tf.random.experimental.stateless_fold_in(seed, stream)
+
     def _encode_keys(self, views, seed):
         """-> {level: [batch, num_positives, dim]}: the keys k and, where in use, k+."""
         key_views = [name for name in self.view_names if name.endswith("key")]
@@ -251,8 +249,18 @@ class CsMl(tf.keras.Model):
         """Traced once for both kinds of key."""
         return self.key_encoder(images, training=True)
 
-    def _make_queries(self, views, seed):
-        """-> {query kind: (images, weights of the positives [images, num_positives])}."""
+    def make_queries(self, views, iteration):
+        """What a step compares with the keys.
+
+        Args:
+            views: {name in `view_names`: [batch, height, width, 3] normalised images}.
+            iteration: scalar int64, number of the step from 0; decides the boxes of CutMix.
+
+        Returns:
+            {query kind: (images, weights)}: [n, height, width, 3], n a multiple of the
+            batch, and the weights of their positives, [n, num_positives].
+        """
+        seed = self._step_seed(iteration, _BOX_STREAM)
         batch, height, width, _ = views["query"].shape
         in_warmup = self.epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))

@@ -77,15 +77,7 @@ def run(
     with strategy.scope():
         model = make_model(seed=seed, photometric=photometric if augment_on == "device" else None)
         model.compile(optimizer=make_optimizer())
-    if model.small_view_names and small_augmentation is None:
-        raise InputError(
-            "The recipe trains on small views and does not say how to make them: include "
-            '"base/multicrop.gin", or set NUM_SMALL_VIEWS = 0.'
-        )
-    augmentations = {
-        name: small_augmentation if name in model.small_view_names else augmentation
-        for name in model.view_names
-    }
+    augmentations = choose_augmentations(model, augmentation, small_augmentation)
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
     _check_sizes(model, source, global_batch_size, strategy)
@@ -129,6 +121,23 @@ def run(
         _report(run_directory, board, row, epochs)
         checkpoints.save(epoch + 1)
     return model
+
+
+def choose_augmentations(model, augmentation, small_augmentation):
+    """{name of each view that the model takes: its `ViewAugmentation`}.
+
+    Raises:
+        InputError: if the model takes small views and `small_augmentation` is None.
+    """
+    if model.small_view_names and small_augmentation is None:
+        raise InputError(
+            "The recipe trains on small views and does not say how to make them: include "
+            '"base/multicrop.gin", or set NUM_SMALL_VIEWS = 0.'
+        )
+    return {
+        name: small_augmentation if name in model.small_view_names else augmentation
+        for name in model.view_names
+    }
 
 
 def _check_numbers(source, epochs, global_batch_size):

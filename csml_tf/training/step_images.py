@@ -11,7 +11,7 @@ from csml_tf.data import pipeline
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.models import csml
-from csml_tf.training import checkpoint, optim
+from csml_tf.training import checkpoint, optim, pretrain
 
 # The longer side of an `Original`; photographs may have thousands.
 MAX_ORIGINAL_PX = 400
@@ -147,10 +147,7 @@ def collect(
     elif table is not None:
         table.assign(_random_neighbors(*table.neighbor_indices.shape, seed), -1)
     model.epoch.assign(epoch)
-    augmentations = {
-        name: small_augmentation if name in model.small_view_names else augmentation
-        for name in model.view_names
-    }
+    augmentations = pretrain.choose_augmentations(model, augmentation, small_augmentation)
 
     def first_batch(epoch_source, epoch_augmentations, augment_on):
         batches = pipeline.make_epoch(
@@ -236,11 +233,8 @@ def _random_neighbors(num_images, num_neighbors, seed):
 
 def _mix(model, views, iteration):
     """What the model's step number `iteration` makes of the views: (mixed, area fractions)."""
-    step_seed = tf.random.experimental.stateless_fold_in(
-        [model.seed, model.seed], tf.constant(iteration, tf.int64)
-    )
-    box_seed = tf.random.experimental.stateless_fold_in(step_seed, csml._BOX_STREAM)
-    mixed, weights = model._make_queries(views, box_seed).get("mixed", (None, None))
+    queries = model.make_queries(views, tf.constant(iteration, tf.int64))
+    mixed, weights = queries.get("mixed", (None, None))
     return mixed, None if mixed is None else weights[:, 0]
 
 
