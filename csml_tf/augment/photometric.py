@@ -109,7 +109,7 @@ def adjust_hue(planes, shifts):
     Example:
         >>> red = [tf.ones([1, 1, 1]), tf.zeros([1, 1, 1]), tf.zeros([1, 1, 1])]
         >>> green = adjust_hue(red, tf.constant([1 / 3]))  # A third of the circle on.
-        >>> [float(plane) for plane in green]
+        >>> [plane.numpy().item() for plane in green]
         [0.0, 1.0, 0.0]
     """
     # HSV without its S: a channel is value - chroma * a trapezoid of the hue.

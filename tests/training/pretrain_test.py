@@ -167,7 +167,7 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         ({"augment_on": "moon"}, r"AUGMENT_ON must be one of \('host', 'device'\), got 'moon'"),
         (
             {"make_model": functools.partial(tiny_run.make_model, num_small_views=2)},
-            "small views .* base/multicrop.gin",
+            r'small views .* include "base/multicrop\.gin"',
         ),
         ({"epochs": 0}, "EPOCHS must be a whole number from 1, got 0"),
         ({"epochs": 1.5}, "EPOCHS must be a whole number from 1, got 1.5"),
