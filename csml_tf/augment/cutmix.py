@@ -5,15 +5,14 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import draws
+
 # Columns of `uniforms` of one box: its area, its centre's row and column.
 NUM_BOX_UNIFORMS = 3
 
 
 def random_boxes(seed, num_boxes, height, width, alpha):
     """Boxes of `boxes_from_uniforms`, from a seed.
-
-    The numbers are TensorFlow's: one seed gives one result on every device, but
-    another one inside `tf.function(jit_compile=True)`.
 
     Args:
         seed: [2] int32.
@@ -28,7 +27,7 @@ def random_boxes(seed, num_boxes, height, width, alpha):
     Raises:
         ValueError: if `alpha` is not above 0.
     """
-    uniforms = tf.random.stateless_uniform([num_boxes, NUM_BOX_UNIFORMS], seed)
+    uniforms = draws.uniform([num_boxes, NUM_BOX_UNIFORMS], seed)
     return boxes_from_uniforms(uniforms, height, width, alpha)
 
 

@@ -1,12 +1,13 @@
 """CsMl: contrastive learning with cross-image positives at several depths."""
 
+import functools
 import time
 
 import tensorflow as tf
 
-from csml_tf import losses
+from csml_tf import draws, losses
 from csml_tf.augment import cutmix
-from csml_tf.models import encoder, key_queue, momentum_encoder
+from csml_tf.models import cross_replica, encoder, key_queue, momentum_encoder
 
 # The views of one anchor, as the input pipeline names them.
 ANCHOR_VIEWS = ("query", "key")
@@ -44,6 +45,11 @@ class CsMl(tf.keras.Model):
     MoCo v1 and v2 are this class with `query_kinds=("image",)` and
     `positive_weights=(1.0, 0.0)`; they need the anchor's two views only.
 
+    Under a strategy the loss is that of the global batch: every replica adds its share,
+    draws are those of the whole batch, the keys of all replicas enter every queue, and
+    the groups of batch norm are groups of the global batch. So the same batch gives the
+    same step on one replica or many, but for rounding.
+
     Args:
         make_encoder: function of no arguments that returns a `MultiLevelEncoder`;
             called twice, for queries and for keys.
@@ -62,11 +68,16 @@ class CsMl(tf.keras.Model):
         photometric: function of (view name, crops, uniforms) that makes images of a view
             whose colours the input pipeline left to the device; None where it makes
             finished images.
+        accumulation_steps: equal parts in which a replica takes its share of the batch, one
+            after the other, so that the activations of one part at a time need memory. The
+            step stays the same, but for the moving statistics of batch norm, which move
+            once per part.
         seed: int; with the step it decides every draw inside the step.
         **kwargs: as for `tf.keras.Model`.
 
     Raises:
-        ValueError: if an argument is outside the above.
+        ValueError: if an argument is outside the above, or batch norm's groups do not
+            fall on replicas and parts as whole groups.
     """
 
     def __init__(
@@ -83,6 +94,7 @@ class CsMl(tf.keras.Model):
         cutmix_box_per_image=False,
         num_small_views=0,
         photometric=None,
+        accumulation_steps=1,
         seed=0,
         **kwargs,
     ):
@@ -93,9 +105,13 @@ class CsMl(tf.keras.Model):
         _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha)
         if num_small_views < 0:
             raise ValueError(f"num_small_views must be at least 0, got {num_small_views}.")
+        if accumulation_steps < 1:
+            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
+        for each in (self.query_encoder, self.key_encoder.encoder):
+            each.divide_batch(cross_replica.num_replicas(), accumulation_steps)
         self.queues = {
-            level: key_queue.KeyQueue(num_negatives, dim, seed, name=f"{level}_queue")
-            for level, dim in self.query_encoder.head_dims.items()
+            level: key_queue.KeyQueue(num_negatives, dim, (seed, index), name=f"{level}_queue")
+            for index, (level, dim) in enumerate(self.query_encoder.head_dims.items())
         }
         self.num_negatives = num_negatives
         self.ema_decay = ema_decay
@@ -107,6 +123,7 @@ class CsMl(tf.keras.Model):
         self.neighbor_warmup_epochs = neighbor_warmup_epochs
         self.cutmix_alpha = cutmix_alpha
         self.cutmix_box_per_image = cutmix_box_per_image
+        self.accumulation_steps = accumulation_steps
         self.seed = seed
         # Set by whoever runs the epochs; counts from 0.
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
@@ -149,16 +166,41 @@ class CsMl(tf.keras.Model):
         """[batch, height, width, 3] -> {level: [batch, dim]} by the query encoder."""
         return self.query_encoder(images, training=training)
 
+    def compile(self, optimizer, jit_compile=False, **kwargs):
+        """As `tf.keras.Model.compile`.
+
+        Args:
+            optimizer: Keras optimizer; in a `LossScaleOptimizer` for float16.
+            jit_compile: whether XLA compiles the step: the whole of it on one replica, all
+                passes through the encoders on several. A TPU always compiles.
+            **kwargs: as for `tf.keras.Model.compile`.
+        """
+        super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
+        one_replica = cross_replica.num_replicas() == 1
+        self._embed_keys = functools.partial(self.key_encoder, training=True)
+        self._level_losses_and_gradients = self._measure_levels
+        # Functions of their own are traced once for all kinds; but replicas cannot meet
+        # inside of one, as batch norm has them do where groups span replicas.
+        if one_replica or self.query_encoder.bn_groups > 1:
+            compiled = {} if one_replica or not jit_compile else {"jit_compile": True}
+            self._embed_keys = tf.function(self._embed_keys, **compiled)
+            self._level_losses_and_gradients = tf.function(self._measure_levels, **compiled)
+
     def make_train_function(self, force=False):
         """As Keras' own, but the wait for the input is told apart, in `input_wait_s`."""
         if self.train_function is not None and not force:
             return self.train_function
         strategy = self.distribute_strategy
+        step = self.train_step
+        if self.jit_compile and strategy.num_replicas_in_sync == 1:
+            step = tf.function(step, jit_compile=True)
 
-        @tf.function
         def distributed_step(views):
-            logs = strategy.run(self.train_step, args=(views,))
+            logs = strategy.run(step, args=(views,))
             return {name: strategy.experimental_local_results(log)[0] for name, log in logs.items()}
+
+        if not self.run_eagerly:
+            distributed_step = tf.function(distributed_step)
 
         def train_function(iterator):
             started = time.perf_counter()
@@ -183,71 +225,82 @@ class CsMl(tf.keras.Model):
         if self.photometric is not None:
             views = {name: self.photometric(name, *views[name]) for name in self.view_names}
         self.key_encoder.update(self.ema_decay)
-        keys = self._encode_keys(views, self._step_seed(iteration, _SHUFFLE_STREAM))
+        all_keys = self._encode_keys(views, self._step_seed(iteration, _SHUFFLE_STREAM))
+        keys = {level: cross_replica.own_part(key) for level, key in all_keys.items()}
         queries = self.make_queries(views, iteration)
 
+        gradients = self._train_queries(queries, keys)
         variables = self.query_encoder.trainable_variables
-        batch = views["query"].shape[0]
+        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        for level, queue in self.queues.items():
+            # The anchor's keys only, of all replicas; never the neighbours'.
+            queue.enqueue(all_keys[level][:, 0])
+        return {name: tracker.result() for name, tracker in self._trackers.items()}
+
+    def _step_seed(self, iteration, stream):
+        return draws.fold_in([self.seed, self.seed], iteration, stream)
+
+    def _encode_keys(self, views, seed):
+        """-> {level: [global batch, num_positives, dim]}: the keys k and, where in use, k+."""
+        key_views = [name for name in self.view_names if name.endswith("key")]
+        batches = [
+            momentum_encoder.embed_shuffled(
+                self._embed_in_parts, views[name], draws.fold_in(seed, stream)
+            )
+            for stream, name in enumerate(key_views)
+        ]
+        return {
+            level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
+        }
+
+    def _embed_in_parts(self, images):
+        parts = [self._embed_keys(part) for part in tf.split(images, self.accumulation_steps)]
+        return {level: tf.concat([part[level] for part in parts], 0) for level in self.queues}
+
+    def _train_queries(self, queries, keys):
+        """Measures the loss of every query against this replica's keys, and adds it up.
+
+        Returns:
+            This replica's share of the gradients of the whole loss, multiplied by the
+            optimizer's loss scale where it has one.
+        """
+        batch = next(iter(keys.values())).shape[0]
         # Of 1 or more images per anchor: small views come together.
         counts = {kind: images.shape[0] // batch for kind, (images, _) in queries.items()}
         gradients = None
         total_loss = 0.0
         finished = list(keys.values())
         for kind, (images, weights) in queries.items():
-            # One pass after the other: a step holds the activations of one backward
-            # pass, not of three.
-            with tf.control_dependencies(finished):
-                images = tf.identity(images)
-            share = counts[kind] / sum(counts.values())
-            own_keys = {level: tf.tile(key, [counts[kind], 1, 1]) for level, key in keys.items()}
-            level_losses, kind_gradients = self._level_losses_and_gradients(
-                images, own_keys, weights, share
-            )
-            for level, level_loss in level_losses.items():
-                self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
-                total_loss += self.level_weights[level] * level_loss * share
-            if gradients is None:
-                gradients = kind_gradients
-            else:
-                gradients = [a + b for a, b in zip(gradients, kind_gradients)]
-            # To wait for a function's own output is to wait for its assignments only, which
-            # the forward pass makes; behind an identity it is to wait for the gradient.
-            finished = [tf.identity(gradient) for gradient in gradients]
+            share = counts[kind] / sum(counts.values()) / self.accumulation_steps
+            own_keys = {level: tf.repeat(key, counts[kind], axis=0) for level, key in keys.items()}
+            for part_images, *others in self._split((images, own_keys, weights)):
+                # One pass after the other: a step holds the activations of one backward
+                # pass, not of all.
+                with tf.control_dependencies(finished):
+                    part_images = tf.identity(part_images)
+                level_losses, part_gradients = self._level_losses_and_gradients(
+                    part_images, *others, share
+                )
+                for level, level_loss in level_losses.items():
+                    self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
+                    total_loss += self.level_weights[level] * level_loss * share
+                if gradients is None:
+                    gradients = part_gradients
+                else:
+                    gradients = [a + b for a, b in zip(gradients, part_gradients)]
+                # To wait for a function's own output is to wait for its assignments only,
+                # which the forward pass makes; behind an identity it is to wait for the
+                # gradient.
+                finished = [tf.identity(gradient) for gradient in gradients]
         self._trackers["loss"].update_state(total_loss)
-        self.optimizer.apply_gradients(zip(gradients, variables))
+        return gradients
 
-        for level, queue in self.queues.items():
-            # The anchor's keys only, of all replicas; never the neighbours'.
-            queue.enqueue(_all_gather(keys[level][:, 0]))
-        return {name: tracker.result() for name, tracker in self._trackers.items()}
-
-    def _step_seed(self, iteration, stream):
-        seed = tf.random.experimental.stateless_fold_in([self.seed, self.seed], iteration)
-        return tf.random.experimental.stateless_fold_in(seed, stream)
-
-    def _encode_keys(self, views, seed):
-        """-> {level: [batch, num_positives, dim]}: the keys k and, where in use, k+."""
-        key_views = [name for name in self.view_names if name.endswith("key")]
-        batches = []
-        for stream, name in enumerate(key_views):
-            images = views[name]
-            # Batch norm sees the keys in another order than the queries: with groups
-            # (or replicas) its statistics cannot tell which key is whose.
-            order = tf.random.experimental.stateless_shuffle(
-                tf.range(tf.shape(images)[0]),
-                tf.random.experimental.stateless_fold_in(seed, stream),
-            )
-            shuffled = self._embed_keys(tf.gather(images, order))
-            back = tf.argsort(order)
-            batches.append({level: tf.gather(value, back) for level, value in shuffled.items()})
-        return {
-            level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
-        }
-
-    @tf.function
-    def _embed_keys(self, images):
-        """Traced once for both kinds of key."""
-        return self.key_encoder(images, training=True)
+    def _split(self, tensors):
+        """Nested tensors of one batch -> `accumulation_steps` of the same structure."""
+        flat = [tf.split(tensor, self.accumulation_steps) for tensor in tf.nest.flatten(tensors)]
+        return [tf.nest.pack_sequence_as(tensors, part) for part in zip(*flat)]
 
     def make_queries(self, views, iteration):
         """What a step compares with the keys.
@@ -260,7 +313,6 @@ class CsMl(tf.keras.Model):
             {query kind: (images, weights)}: [n, height, width, 3], n a multiple of the
             batch, and the weights of their positives, [n, num_positives].
         """
-        seed = self._step_seed(iteration, _BOX_STREAM)
         batch, height, width, _ = views["query"].shape
         in_warmup = self.epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))
@@ -270,26 +322,35 @@ class CsMl(tf.keras.Model):
             queries["neighbor"] = (views["neighbor_query"], tf.stack([[other, own]]))
         if "mixed" in self.query_kinds:
             images, partners = views["query"], views["neighbor_query"]
-            num_boxes = batch if self.cutmix_box_per_image else 1
-            boxes = cutmix.random_boxes(seed, num_boxes, height, width, self.cutmix_alpha)
+            boxes = self._draw_boxes(iteration, batch, height, width)
             kept = cutmix.area_fractions(boxes, height, width)
             mixed = cutmix.cutmix(images, partners, boxes)
             queries["mixed"] = (mixed, tf.stack([kept, 1.0 - kept], axis=1))
         if _SMALL in self.query_kinds:
             small = [views[name] for name in self.small_view_names]
-            queries[_SMALL] = (tf.concat(small, axis=0), of_anchor)
+            # Anchor by anchor, so that groups of batch norm are groups of anchors.
+            shape = [batch * len(small), *small[0].shape[1:]]
+            queries[_SMALL] = (tf.reshape(tf.stack(small, axis=1), shape), of_anchor)
         return {
             kind: (images, tf.broadcast_to(weights, [images.shape[0], weights.shape[1]]))
             for kind, (images, weights) in queries.items()
             if kind in self.query_kinds
         }
 
-    @tf.function
-    def _level_losses_and_gradients(self, images, keys, weights, share):
-        """One query kind: {level: its loss}, and the gradients of its share of the total.
+    def _draw_boxes(self, iteration, batch, height, width):
+        """CutMix boxes of this replica's images, [batch, 4], or of all images, [1, 4]."""
+        all_images = batch * cross_replica.num_replicas()
+        boxes = cutmix.random_boxes(
+            self._step_seed(iteration, _BOX_STREAM),
+            all_images if self.cutmix_box_per_image else 1,
+            height,
+            width,
+            self.cutmix_alpha,
+        )
+        return cross_replica.own_part(boxes) if self.cutmix_box_per_image else boxes
 
-        A function of its own, so that it is traced once for all kinds.
-        """
+    def _measure_levels(self, images, keys, weights, share):
+        """One query kind: {level: its loss}, and the gradients of its share of the total."""
         with tf.GradientTape() as tape:
             embeddings = self.query_encoder(images, training=True)
             level_losses = {
@@ -304,8 +365,9 @@ class CsMl(tf.keras.Model):
                 [self.level_weights[level] * value for level, value in level_losses.items()]
             )
             # The optimizer adds up the gradients of all replicas.
-            replicas = tf.distribute.get_strategy().num_replicas_in_sync
-            loss *= share / replicas
+            loss *= share / cross_replica.num_replicas()
+            if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+                loss = self.optimizer.get_scaled_loss(loss)
         gradients = tape.gradient(
             loss,
             self.query_encoder.trainable_variables,
@@ -313,12 +375,6 @@ class CsMl(tf.keras.Model):
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return level_losses, gradients
-
-
-def _all_gather(keys):
-    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
-        return keys
-    return tf.distribute.get_replica_context().all_gather(keys, axis=0)
 
 
 def _check_level_weights(level_weights, levels):

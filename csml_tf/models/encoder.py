@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from csml_tf.models import heads, resnet
+from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 
 class MultiLevelEncoder(tf.keras.Model):
@@ -54,8 +55,30 @@ class MultiLevelEncoder(tf.keras.Model):
 
     @property
     def bn_groups(self):
-        """Parts of a batch that batch norm treats apart in training."""
+        """Groups of the global batch that batch norm treats apart in training."""
         return max(getattr(layer, "num_groups", 1) for layer in self.backbone.layers)
+
+    def divide_batch(self, replicas, accumulation_steps=1):
+        """Prepares batch norm for a global batch that comes in parts.
+
+        Args:
+            replicas: that share the batch.
+            accumulation_steps: parts that each replica takes one after the other.
+
+        Raises:
+            ValueError: if the groups do not fall on the parts as whole groups.
+        """
+        parts = replicas * accumulation_steps
+        together = self.bn_groups == 1 and accumulation_steps == 1
+        if self.bn_groups % parts and not together:
+            raise ValueError(
+                f"{self.bn_groups} batch norm groups cannot be spread over {replicas} replicas "
+                f"with {accumulation_steps} accumulation steps each: choose BN_GROUPS as a "
+                f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
+            )
+        for layer in self.backbone.layers:
+            if isinstance(layer, SplitBatchNormalization):
+                layer.batch_parts = parts
 
     def call(self, images, training=None):
         """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
@@ -74,5 +97,5 @@ class MultiLevelEncoder(tf.keras.Model):
 
 
 def pool(maps):
-    """Global average pooling: [batch, height, width, channels] -> [batch, channels]."""
-    return tf.reduce_mean(maps, axis=[1, 2])
+    """Global average pooling: [batch, height, width, channels] -> [batch, channels] float32."""
+    return tf.reduce_mean(tf.cast(maps, tf.float32), axis=[1, 2])

@@ -2,17 +2,19 @@
 
 import tensorflow as tf
 
+from csml_tf.models import cross_replica
+
 
 class KeyQueue(tf.Module):
     """A ring buffer of unit vectors, which starts random: MoCo's dictionary, arXiv:1911.05722.
 
-    Under a distribution strategy every replica holds the same content: `enqueue`
-    expects the keys of all replicas, and the first replica's write counts for all.
+    Under a distribution strategy every replica holds the same content, because `enqueue`
+    is given the keys of all replicas on each of them.
 
     Args:
         num_negatives: rows of the buffer.
         dim: length of a key.
-        seed: int, for the random start.
+        seed: int or pair of ints, for the random start.
         name: of the level that the keys come from.
     """
 
@@ -20,14 +22,10 @@ class KeyQueue(tf.Module):
         super().__init__(name=name)
         if num_negatives < 1:
             raise ValueError(f"num_negatives must be at least 1, got {num_negatives}.")
-        start = tf.random.stateless_normal([num_negatives, dim], [seed, 0])
-        shared = {
-            "trainable": False,
-            "synchronization": tf.VariableSynchronization.ON_WRITE,
-            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        }
-        self.keys = tf.Variable(tf.math.l2_normalize(start, axis=1), name=f"{name}_keys", **shared)
-        self.cursor = tf.Variable(0, dtype=tf.int64, name=f"{name}_cursor", **shared)
+        seed = [seed, 0] if isinstance(seed, int) else list(seed)
+        start = tf.math.l2_normalize(tf.random.stateless_normal([num_negatives, dim], seed), axis=1)
+        self.keys = tf.Variable(start, trainable=False, name=f"{name}_keys")
+        self.cursor = tf.Variable(0, dtype=tf.int64, trainable=False, name=f"{name}_cursor")
 
     def enqueue(self, keys):
         """Writes [batch, dim] over the oldest rows, wrapping round at the end.
@@ -38,6 +36,14 @@ class KeyQueue(tf.Module):
         batch = keys.shape[0]
         newest = keys[-num_negatives:]
         skipped = batch - newest.shape[0]
-        rows = (self.cursor + skipped + tf.range(newest.shape[0], dtype=tf.int64)) % num_negatives
-        self.keys.scatter_update(tf.IndexedSlices(newest, rows))
-        self.cursor.assign((self.cursor + batch) % num_negatives)
+        rows = tf.range(skipped, batch, dtype=tf.int64)
+        rows = (self.cursor + rows) % num_negatives
+
+        def write(variable, newest, rows):
+            variable.scatter_update(tf.IndexedSlices(newest, rows))
+
+        def move(variable):
+            variable.assign((variable + batch) % num_negatives)
+
+        cross_replica.update([self.keys], write, [newest], [rows])
+        cross_replica.update([self.cursor], move)

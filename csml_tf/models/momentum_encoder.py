@@ -2,6 +2,9 @@
 
 import tensorflow as tf
 
+from csml_tf import draws
+from csml_tf.models import cross_replica
+
 
 class MomentumEncoder(tf.Module):
     """An encoder whose parameters follow another's and never see a gradient.
@@ -18,7 +21,7 @@ class MomentumEncoder(tf.Module):
         super().__init__(name="momentum_encoder")
         self.encoder = make_encoder()
         self.encoder.set_weights(query_encoder.get_weights())
-        self._pairs = list(zip(self.encoder.trainable_variables, query_encoder.trainable_variables))
+        self._followed = query_encoder.trainable_variables
 
     def __call__(self, images, training=None):
         """[batch, height, width, 3] -> {level: [batch, dim]}, cut off from the gradient."""
@@ -27,5 +30,31 @@ class MomentumEncoder(tf.Module):
 
     def update(self, decay):
         """Moves each trainable parameter: key = decay * key + (1 - decay) * query."""
-        for key, query in self._pairs:
+
+        def move(key, query):
             key.assign_sub((1.0 - decay) * (key - query))
+
+        cross_replica.update(self.encoder.trainable_variables, move, self._followed)
+
+
+def embed_shuffled(embed, images, seed):
+    """Embeds the images of all replicas in a random order, and puts the result back in order.
+
+    Batch norm so sees the keys in other groups than the queries, and its statistics cannot
+    tell which key is whose: shuffle BN, arXiv:1911.05722, section 3.3.
+
+    Args:
+        embed: function of [batch, height, width, 3] to {level: [batch, dim]}.
+        images: [batch, height, width, 3] of this replica.
+        seed: [2] integer, the same on all replicas.
+
+    Returns:
+        {level: [replicas * batch, dim]}, the keys of all replicas.
+    """
+    order = draws.permutation(images.shape[0] * cross_replica.num_replicas(), seed)
+    embeddings = embed(tf.gather(cross_replica.all_gather(images), cross_replica.own_part(order)))
+    back = tf.argsort(order)
+    return {
+        level: tf.gather(cross_replica.all_gather(value), back)
+        for level, value in embeddings.items()
+    }

@@ -32,8 +32,9 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
         stem: "imagenet" (7x7 convolution of stride 2, then max pooling of stride 2:
             the stages have strides 4, 8, 16, 32) or "cifar" (one 3x3 convolution:
             strides 1, 2, 4, 8).
-        bn_groups: in training, batch norm normalises this many equal parts of the
-            batch each by its own statistics (MoCo's split BN); 1 is ordinary BN.
+        bn_groups: in training, batch norm normalises this many equal groups of the global
+            batch each by its own statistics, see `SplitBatchNormalization`; 1 is ordinary
+            BN, synchronised where there are several replicas.
 
     Returns:
         A `tf.keras.Model`: [batch, height, width, 3] float, normalised images of
@@ -123,6 +124,4 @@ def _conv_bn(x, channels, kernel_size, stride, bn_groups, name):
         name=name,
     )(x)
     constants = {"momentum": 0.9, "epsilon": 1e-5, "name": f"{name}_bn"}
-    if bn_groups > 1:
-        return SplitBatchNormalization(bn_groups, **constants)(x)
-    return tf.keras.layers.BatchNormalization(**constants)(x)
+    return SplitBatchNormalization(bn_groups, **constants)(x)

@@ -1,22 +1,33 @@
-"""Split batch norm: one device normalises as several small ones would."""
+"""Split batch norm: the batch in groups, however many devices it is spread over."""
 
 import tensorflow as tf
 
+from csml_tf.models import cross_replica
+
 
 class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
-    """Batch norm over equal parts of the batch, each by its own mean and variance.
+    """Batch norm over equal groups of the global batch, each by its own mean and variance.
 
     In a contrastive step the statistics of a batch can tell which key belongs to
     which query. Split into groups, and with the keys in another order than the
-    queries, they cannot; this is how MoCo's CIFAR demo does on one device what
-    shuffle BN does over several (arXiv:1911.05722, section 3.3).
+    queries, they cannot: shuffle BN of arXiv:1911.05722, section 3.3. The groups are
+    those of the whole batch, so the result does not depend on the number of replicas:
+
+        as many groups as replicas   each replica normalises its own images, as MoCo does
+        more                         each replica splits its images, as on one device
+                                     MoCo's CIFAR demo does
+        one                          the replicas share their statistics (sync BN)
 
     Outside training it is `tf.keras.layers.BatchNormalization`, with the same
     variables. In training the moving statistics take the mean over the groups.
 
     Args:
-        num_groups: parts of the batch; the batch size must be a multiple of it.
+        num_groups: of the global batch, whose size must be a multiple of it.
         **kwargs: as for `tf.keras.layers.BatchNormalization`.
+
+    Attributes:
+        batch_parts: equal parts in which the layer gets to see the global batch: replicas
+            times the parts that each replica takes one after the other.
     """
 
     def __init__(self, num_groups, **kwargs):
@@ -24,26 +35,47 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
         if num_groups < 1:
             raise ValueError(f"num_groups must be at least 1, got {num_groups}.")
         self.num_groups = num_groups
+        self.batch_parts = 1
 
     def call(self, inputs, training=None):
         """[batch, height, width, channels] float -> the same, normalised."""
         if not training:
             return super().call(inputs, training=False)
+        if self.num_groups < self.batch_parts:
+            return self._normalize_together(inputs)
+        num_groups = self.num_groups // self.batch_parts
+        if num_groups == 1:
+            return super().call(inputs, training=True)
         means, variances, outputs = [], [], []
-        for part in tf.split(inputs, self.num_groups):
+        for part in tf.split(inputs, num_groups):
             output, mean, variance = tf.compat.v1.nn.fused_batch_norm(
                 part, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
             )
             outputs.append(output)
             means.append(mean)
             variances.append(variance)
-        self._move(self.moving_mean, means)
-        self._move(self.moving_variance, variances)
+        self._move(self.moving_mean, tf.add_n(means) / num_groups)
+        self._move(self.moving_variance, tf.add_n(variances) / num_groups)
         return tf.concat(outputs, 0)
 
     def get_config(self):
         return {**super().get_config(), "num_groups": self.num_groups}
 
-    def _move(self, moving, group_values):
-        value = tf.add_n(group_values) / self.num_groups
+    def _normalize_together(self, inputs):
+        """By the statistics of all replicas."""
+        own = tf.stack(tf.nn.moments(tf.cast(inputs, tf.float32), [0, 1, 2]))
+        means, variances = tf.unstack(cross_replica.all_gather_by_sum(own[None]), axis=1)
+        mean = tf.reduce_mean(means, axis=0)
+        # Of the parts' variances and of their means: squares of large means would cancel.
+        variance = tf.reduce_mean(variances + tf.square(means - mean), axis=0)
+        count = cross_replica.num_replicas() * tf.size(inputs) // inputs.shape[-1]
+        count = tf.cast(count, tf.float32)
+        self._move(self.moving_mean, mean)
+        # The unbiased one, as in the fused batch norm of the other paths.
+        self._move(self.moving_variance, variance * count / (count - 1.0))
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        shift = self.beta - mean * scale
+        return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
+
+    def _move(self, moving, value):
         moving.assign_sub((moving - value) * (1.0 - self.momentum))

@@ -3,7 +3,6 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.models import resnet
-from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 BATCH_NORMS = tf.keras.layers.BatchNormalization
 
@@ -138,7 +137,6 @@ class ResNetTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(layers, 20)
         for layer in layers:
             self.assertEqual((layer.momentum, layer.epsilon), (0.9, 1e-5))
-            self.assertEqual(isinstance(layer, SplitBatchNormalization), bn_groups > 1)
             self.assertEqual(getattr(layer, "num_groups", 1), bn_groups)
 
     def test_convolutions_start_with_fan_out(self):
