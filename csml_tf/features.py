@@ -9,22 +9,31 @@ from csml_tf import progress
 def extract_features(encode, source, center_view, batch_size=256, description="features"):
     """Runs an encoder over every image of a source, without augmentation.
 
+    The replicas of the strategy in scope share each batch; all workers get all features.
+
     Args:
         encode: function of [batch, size, size, 3] float32 images, as `center_view`
             makes them, that returns [batch, dim]; a `tf.function`, or it is slow.
         source: `sources.base.ImageSource`.
         center_view: `augment.view.CenterView`.
-        batch_size: images per call; the last call gets the rest.
+        batch_size: images per call, over all replicas; on one replica the last call gets
+            the rest.
         description: of the progress bar.
 
     Returns:
         [len(source), dim] float32 features; row i belongs to image i.
     """
+    strategy = tf.distribute.get_strategy()
+    if strategy.num_replicas_in_sync == 1:
+        indices = tf.range(len(source), dtype=tf.int64)
+        blocks = (encode(images) for images in _batches(source, center_view, indices, batch_size))
+    else:
+        blocks = _encode_together(strategy, encode, source, center_view, batch_size)
     features = None
     done = 0
     with progress.bar(len(source), description, unit="images") as advance:
-        for images in _batches(source, center_view, batch_size):
-            block = encode(images).numpy()
+        for block in blocks:
+            block = block.numpy()[: len(source) - done]
             if features is None:
                 features = np.empty([len(source), block.shape[1]], np.float32)
             features[done : done + len(block)] = block
@@ -38,17 +47,37 @@ def flatten(images):
     return tf.reshape(images, [tf.shape(images)[0], -1])
 
 
-def _batches(source, center_view, batch_size):
+def _encode_together(strategy, encode, source, center_view, batch_size):
+    """Yields the features of equal batches; the last is filled up with the last image."""
+    replicas = strategy.num_replicas_in_sync
+    replica_batch = -(-min(batch_size, len(source)) // replicas)
+    num_batches = -(-len(source) // (replicas * replica_batch))
+    indices = tf.range(num_batches * replicas * replica_batch, dtype=tf.int64)
+    # [batch, worker, images of the worker's replicas]
+    indices = tf.reshape(tf.minimum(indices, len(source) - 1), [num_batches, -1])
+
+    def make_dataset(context):
+        workers = context.num_input_pipelines
+        own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
+        return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
+
+    @tf.function
+    def encode_all(images):
+        return strategy.gather(strategy.run(encode, args=(images,)), axis=0)
+
+    for images in strategy.distribute_datasets_from_function(make_dataset):
+        yield encode_all(images)
+
+
+def _batches(source, center_view, indices, batch_size):
     if source.image_shape is not None:
-        starts = tf.data.Dataset.range(0, len(source), batch_size)
-
-        def read(start):
-            stop = tf.minimum(start + batch_size, len(source))
-            return center_view(source.read(tf.range(start, stop)))
-
-        return starts.map(read, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-    indices = tf.data.Dataset.range(len(source))
-    images = indices.map(
-        lambda index: center_view(source.read(index)), num_parallel_calls=tf.data.AUTOTUNE
-    )
-    return images.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+        batches = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
+        images = batches.map(
+            lambda rows: center_view(source.read(rows)), num_parallel_calls=tf.data.AUTOTUNE
+        )
+    else:
+        images = tf.data.Dataset.from_tensor_slices(indices)
+        images = images.map(
+            lambda index: center_view(source.read(index)), num_parallel_calls=tf.data.AUTOTUNE
+        ).batch(batch_size)
+    return images.prefetch(tf.data.AUTOTUNE)

@@ -43,6 +43,26 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
         actual = features.extract_features(features.flatten, source, make_view, batch_size=4)
         self.assertAllClose(actual, [make_view(image).numpy().ravel() for image in images])
 
+    @parameterized.product(source=[make_equal, make_encoded], batch_size=[4, 5, 256])
+    def test_replicas_share_the_work(self, source, batch_size):
+        strategy = tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+        )
+        make_view = center_view.CenterView(image_size=8)
+        traced_in = set()
+
+        @tf.function
+        def encode(images):
+            context = tf.distribute.get_replica_context()
+            traced_in.add((context.num_replicas_in_sync, images.device[-1:]))
+            return tf.reduce_sum(images, axis=[1, 2]) * [1.0, 2.0, 3.0]
+
+        with strategy.scope():
+            actual = features.extract_features(encode, source(), make_view, batch_size)
+        expected = features.extract_features(encode, source(), make_view)
+        self.assertAllClose(actual, expected, rtol=1e-6)
+        self.assertIn(2, {replicas for replicas, _ in traced_in})
+
     def test_flatten(self):
         images = np.random.default_rng(0).normal(size=[3, 2, 4, 5])
         self.assertAllEqual(features.flatten(images), [image.ravel() for image in images])

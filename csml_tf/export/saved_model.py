@@ -111,16 +111,21 @@ def _copy_layers(backbone, images):
 
 
 def _copy_layer(layer):
-    config = layer.get_config()
+    config = _float32_config(layer)
     if isinstance(layer, SplitBatchNormalization):
         del config["num_groups"]
         return tf.keras.layers.BatchNormalization.from_config(config)
     return type(layer).from_config(config)
 
 
+def _float32_config(layer):
+    """Its config, for computing in float32 whatever the precision of the training was."""
+    return {**layer.get_config(), "dtype": "float32"}
+
+
 def _copy_head(head):
     """The projection head in stock layers."""
-    copies = [tf.keras.layers.Dense.from_config(dense.get_config()) for dense in head.dense_layers]
+    copies = [tf.keras.layers.Dense.from_config(_float32_config(d)) for d in head.dense_layers]
     features = tf.keras.Input([head.dense_layers[0].kernel.shape[0]], name="features")
     embedding = features
     for dense in copies:

@@ -211,6 +211,24 @@ class CsMl(tf.keras.Model):
         self.train_function = train_function
         return train_function
 
+    def average_moving_statistics(self):
+        """Gives all replicas the mean of batch norm's moving statistics.
+
+        In training each replica moves them by its own images; a replica uses its own copy in
+        inference, so this comes before inference on several. Called outside of a step.
+        """
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            return
+
+        @tf.function
+        def average():
+            for each in (self.query_encoder, self.key_encoder.encoder):
+                for variable in each.non_trainable_variables:
+                    variable.assign(variable.read_value())  # To read is to take the mean.
+
+        with self.distribute_strategy.scope():
+            average()
+
     def train_step(self, views):
         """One step, in the order of the paper's code.
 

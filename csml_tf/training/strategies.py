@@ -1,31 +1,121 @@
 """Which devices a run uses."""
 
+import json
+import os
+
 import tensorflow as tf
 from absl import logging
 
 from csml_tf.errors import InputError
 
-NAMES = ("auto", "none", "mirrored")
+NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
+_CLUSTER = "TF_CONFIG"
 
 
-def make(name):
+def make(name, tpu=None, worker_timeout_s=1800):
     """A `tf.distribute.Strategy` by name; call it before any other TensorFlow operation.
 
     Args:
-        name: "none" (one device), "mirrored" (every GPU of this machine) or "auto"
-            (the first GPU, or the CPU where there is none).
+        name: "none" (one device), "mirrored" (every GPU of this machine), "multi_worker"
+            (the machines that the environment variable TF_CONFIG lists, this script running
+            on each), "tpu", or "auto": multi_worker where TF_CONFIG lists several workers,
+            else mirrored where there are GPUs, else none.
+        tpu: of "tpu" only: name or address of the TPU; None is the one of this machine.
+        worker_timeout_s: of "multi_worker" only: the longest that a worker waits for
+            another, above the longest time that one of them works alone; whoever dies is
+            noticed within seconds without it.
 
     Raises:
-        InputError: if the name is unknown.
+        InputError: if the name is unknown, TF_CONFIG is missing or unreadable, or there is
+            no such TPU.
     """
     if name not in NAMES:
         raise InputError(f"--strategy must be one of {', '.join(NAMES)}, got {name!r}.")
+    if tpu is not None and name != "tpu":
+        raise InputError("--tpu names a TPU, so it needs --strategy=tpu.")
+    if name == "tpu":
+        return _make_tpu_strategy(tpu)
+    if name == "multi_worker" or (name == "auto" and len(_read_workers()) > 1):
+        return _make_multi_worker_strategy(worker_timeout_s)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     logging.info("TensorFlow %s sees %s.", tf.__version__, _count_gpus(num_gpus))
     if name == "none" or (name == "auto" and num_gpus == 0):
         return tf.distribute.get_strategy()
     # tf.distribute, for one GPU too: it copies the next batch there while a step runs.
-    return tf.distribute.MirroredStrategy(["GPU:0"] if name == "auto" else None)
+    return tf.distribute.MirroredStrategy()
+
+
+def is_chief(strategy):
+    """Whether this process is the one that writes: the only one, or the first worker."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return True
+    return resolver.task_type in (None, "chief") or (
+        resolver.task_type == "worker"
+        and resolver.task_id == 0
+        and "chief" not in resolver.cluster_spec().jobs
+    )
+
+
+def _make_multi_worker_strategy(worker_timeout_s):
+    workers = _read_workers()
+    if not workers:
+        raise InputError(
+            "--strategy=multi_worker reads the cluster from the environment variable TF_CONFIG, "
+            "which lists no worker: set it on every worker as docs/scaling.md shows."
+        )
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=worker_timeout_s)
+    logging.info("Waiting for the %d workers %s.", len(workers), ", ".join(workers))
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    resolver = strategy.cluster_resolver
+    logging.info(
+        "TensorFlow %s, %s %d of %d workers, %d replicas in all.",
+        *(tf.__version__, resolver.task_type, resolver.task_id, len(workers)),
+        strategy.num_replicas_in_sync,
+    )
+    return strategy
+
+
+def _make_tpu_strategy(tpu):
+    # "local" is how TensorFlow calls the TPU of the machine that the program runs on.
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu or "local")
+        if tpu not in (None, "local"):
+            tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+    except (ValueError, tf.errors.OpError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise InputError(
+            f"There is no TPU {tpu or 'on this machine'} ({reason}): name one with --tpu, or "
+            "choose another --strategy."
+        ) from error
+    strategy = tf.distribute.TPUStrategy(resolver)
+    cores = strategy.num_replicas_in_sync
+    logging.info("TensorFlow %s and a TPU of %d cores.", tf.__version__, cores)
+    return strategy
+
+
+def _read_workers():
+    """Addresses of all workers in TF_CONFIG, the chief first; none where it is not set."""
+    text = os.environ.get(_CLUSTER, "")
+    if not text:
+        return []
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
+        known = int(task["index"]) < len(cluster[task["type"]])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"The environment variable TF_CONFIG cannot be read ({error!r}): write it as "
+            "docs/scaling.md shows."
+        ) from error
+    if not known:
+        raise InputError(
+            f"TF_CONFIG says that this is {task['type']} {task['index']}, but its cluster has "
+            f"only {len(cluster[task['type']])}: count from 0."
+        )
+    return workers
 
 
 def _count_gpus(num_gpus):

@@ -86,7 +86,6 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
     def test_twenty_steps_equal_those_of_one_replica(self):
         self.check_twenty_steps(replicas=2, bn_groups=4)
 
-    @pytest.mark.slow
     @parameterized.parameters(
         (2, 1),
         (4, 1),
@@ -95,6 +94,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         (4, 4, {"num_small_views": 2}),
         (2, 4, {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}),
     )
+    @pytest.mark.slow
     def test_other_splits_and_recipes(self, replicas, bn_groups, options=None):
         self.check_twenty_steps(replicas, bn_groups, **(options or {}))
 
@@ -112,10 +112,21 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(queue.keys, expected.queues[level].keys, atol=1e-4)
             self.assertEqual(queue.cursor.numpy(), STEPS * GLOBAL_BATCH % 20)
 
+        self.check_inference(actual, replicas)
+        for queue in actual.queues.values():
             for variable in (queue.keys, queue.cursor):
                 self.check_copies(variable, replicas)
         for variable in (*actual.trainable_weights, *actual.key_encoder.encoder.trainable_weights):
             self.check_copies(variable, replicas)
+
+    def check_inference(self, model, replicas):
+        """Moving statistics differ between replicas until they are averaged."""
+        statistics = model.key_encoder.encoder.non_trainable_variables
+        means = [np.mean(copies(variable), axis=0) for variable in statistics]
+        model.average_moving_statistics()
+        for variable, mean in zip(statistics, means):
+            self.check_copies(variable, replicas)
+            self.assertAllClose(copies(variable)[0], mean, rtol=1e-6)
 
     def check_copies(self, variable, replicas):
         """Every replica holds the same bytes."""
@@ -194,8 +205,8 @@ class AccumulationTest(tf.test.TestCase, parameterized.TestCase):
     def test_parts_give_the_whole_step(self):
         self.check_parts(1, 2)
 
-    @pytest.mark.slow
     @parameterized.parameters((1, 4, {"num_small_views": 2}), (2, 2))
+    @pytest.mark.slow
     def test_other_parts(self, replicas, accumulation_steps, options=None):
         self.check_parts(replicas, accumulation_steps, **(options or {}))
 
