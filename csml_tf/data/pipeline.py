@@ -15,6 +15,10 @@ from csml_tf.errors import InputError
 # Where colours, blur and normalisation are done.
 AUGMENT_ON = ("host", "device")
 
+# Of the views that get their colours at once: eight of 224 px, which fit into a processor's
+# cache. By 32 of them it takes a sixth longer, and more memory where several are under way.
+_COLOR_GROUP_PIXELS = 2**19
+
 # Folded into the seed, so that the order and the draws of an epoch are independent.
 _ORDER_STREAM = 0
 _DRAW_STREAM = 1
@@ -43,8 +47,13 @@ def make_epoch(
     table=None,
     first_step=0,
     augment_on="host",
+    part=0,
+    num_parts=1,
 ):
-    """The batches of one epoch.
+    """The batches of one epoch, or one part of every batch.
+
+    However many parts the batches are made in, all parts of a batch one after the other
+    are the same anchors with the same draws.
 
     Args:
         source: `sources.base.ImageSource` of the training images.
@@ -58,17 +67,28 @@ def make_epoch(
         first_step: of the epoch, from 0; the steps before it are not computed.
         augment_on: "host", or "device" to leave everything after crop and flip to
             whoever takes the batches, by `ViewAugmentation.photometric`.
+        part: which one of `num_parts`, from 0: the anchors from `part * batch` on of each
+            global batch, with batch = global_batch_size / num_parts.
+        num_parts: how many devices or hosts share a batch, each making its own part.
 
     Returns:
-        `tf.data.Dataset` of {view name: [global_batch_size, size, size, 3] float32,
-        normalised}; with "device" of {view name: ([global_batch_size, size, size, 3]
-        uint8, [global_batch_size, num_uniforms] float32)}, the arguments of `photometric`.
+        `tf.data.Dataset` of {view name: [batch, size, size, 3] float32, normalised}; with
+        "device" of {view name: ([batch, size, size, 3] uint8, [batch, num_uniforms]
+        float32)}, the arguments of `photometric`.
 
     Raises:
-        InputError: if the batch is larger than the source.
-        ValueError: if a neighbour is asked for without a table, or `augment_on` is unknown.
+        InputError: if the batch is larger than the source, or cannot be divided by `num_parts`.
+        ValueError: if a neighbour is asked for without a table, `augment_on` is unknown, or
+            there is no such part.
     """
     num_steps = steps_per_epoch(source, global_batch_size)
+    if global_batch_size % num_parts:
+        raise InputError(
+            f"A batch of {global_batch_size} images cannot be spread evenly over {num_parts} "
+            f"replicas or workers: choose a multiple of {num_parts} for GLOBAL_BATCH_SIZE."
+        )
+    if not 0 <= part < num_parts:
+        raise ValueError(f"part must be from 0 to {num_parts - 1}, got {part}.")
     if augment_on not in AUGMENT_ON:
         raise ValueError(f"augment_on must be one of {AUGMENT_ON}, got {augment_on!r}.")
     neighbor_names = [name for name in augmentations if name.startswith("neighbor_")]
@@ -76,21 +96,20 @@ def make_epoch(
     if neighbor_names and table is None:
         raise ValueError(f"Views {tuple(augmentations)} need a neighbour table.")
     num_uniforms = {augmentation.num_uniforms for augmentation in augmentations.values()}.pop()
+    batch_size = global_batch_size // num_parts
+    first, stop = part * batch_size, (part + 1) * batch_size
 
     def draw(step):
         """Step -> (anchor indices [batch], neighbour indices [batch], uniforms of the views)."""
-        indices = epoch_order(
-            step * global_batch_size + tf.range(global_batch_size, dtype=tf.int64),
-            len(source),
-            seed,
-            epoch,
-        )
+        positions = step * global_batch_size + tf.range(first, stop, dtype=tf.int64)
+        indices = epoch_order(positions, len(source), seed, epoch)
+        # For the whole batch, so that an anchor's numbers do not depend on the parts.
         uniforms = tf.random.stateless_uniform(
             [global_batch_size, 1 + len(augmentations) * num_uniforms],
             _fold_in(seed, epoch, _DRAW_STREAM, step),
-        )
+        )[first:stop]
         neighbors = table.draw(indices, uniforms[:, 0]) if neighbor_names else indices
-        shape = [global_batch_size, len(augmentations), num_uniforms]
+        shape = [batch_size, len(augmentations), num_uniforms]
         return indices, neighbors, tf.reshape(uniforms[:, 1:], shape)
 
     def cut(index, neighbor, uniforms):
@@ -105,7 +124,14 @@ def make_epoch(
         return {name: (crops[name], uniforms[name]) for name in augmentations}
 
     def color(views):
-        return {name: augmentations[name].photometric(*views[name]) for name in augmentations}
+        finished = {}
+        # Views of one augmentation as one batch: to start its steps takes time, too.
+        for augmentation in dict.fromkeys(augmentations.values()):
+            names = [name for name in augmentations if augmentations[name] is augmentation]
+            arguments = zip(*(views[name] for name in names))
+            batch = augmentation.photometric(*(tf.concat(parts, axis=0) for parts in arguments))
+            finished.update(zip(names, tf.split(batch, len(names))))
+        return {name: finished[name] for name in augmentations}
 
     steps = tf.data.Dataset.range(first_step, num_steps)
     on_host = augment_on == "host"
@@ -116,13 +142,11 @@ def make_epoch(
             batches = batches.map(color, num_parallel_calls=tf.data.AUTOTUNE)
     else:
         anchors = steps.map(draw).unbatch().map(cut, num_parallel_calls=tf.data.AUTOTUNE)
-        # Colours go by groups that fit into a processor's cache: a fifth less time than by
-        # batches of 32, and several under way at once take little memory.
-        group_size = _largest_divisor(global_batch_size, 8) if on_host else global_batch_size
+        group_size = _color_group_size(batch_size, augmentations) if on_host else batch_size
         batches = anchors.batch(group_size, drop_remainder=True)
         if on_host:
             batches = batches.map(color, num_parallel_calls=tf.data.AUTOTUNE)
-            batches = batches.rebatch(global_batch_size, drop_remainder=True)
+            batches = batches.rebatch(batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(num_steps - first_step))
     return batches.prefetch(tf.data.AUTOTUNE)
 
@@ -139,8 +163,12 @@ def _read_views(source, index, augmentations, uniforms):
     return [a.geometric(images, rows) for a, rows in zip(augmentations, uniforms)]
 
 
-def _largest_divisor(number, limit):
-    return max(divisor for divisor in range(1, limit + 1) if number % divisor == 0)
+def _color_group_size(batch_size, augmentations):
+    """How many anchors get their colours at once: a divisor of the batch."""
+    anchor_pixels = sum(augmentation.image_size**2 for augmentation in augmentations.values())
+    limit = max(1, _COLOR_GROUP_PIXELS // anchor_pixels)
+    divisors = (size for size in range(1, batch_size + 1) if batch_size % size == 0)
+    return max(size for size in divisors if size <= limit)
 
 
 def epoch_order(positions, num_images, seed, epoch):

@@ -143,6 +143,18 @@ class RandomResizedCropWindowsTest(tf.test.TestCase, parameterized.TestCase):
             one = geometric.random_resized_crop_windows(heights[i, 0], widths[i, 0], uniforms[i, j])
             self.assertAllEqual(actual[i, j], one)
 
+    @parameterized.parameters(1, 3, 16)
+    def test_a_window_does_not_depend_on_the_batch(self, part_size):
+        """In images so large that the last bit of a ratio shows, at late attempts too."""
+        rng = np.random.default_rng(0)
+        uniforms = rng.uniform(size=[240, geometric.NUM_CROP_UNIFORMS]).astype("float32")
+
+        def windows(rows):
+            return geometric.random_resized_crop_windows(2**24, 2**24, rows, scale=(0.9, 1.0))
+
+        parts = [windows(rows) for rows in np.split(uniforms, 240 // part_size)]
+        self.assertAllEqual(tf.concat(parts, axis=0), windows(uniforms))
+
     def test_rejects_too_few_uniforms(self):
         with self.assertRaisesRegex(ValueError, "22 columns, got 4"):
             geometric.random_resized_crop_windows(8, 8, tf.zeros([4]))

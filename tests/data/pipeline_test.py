@@ -24,7 +24,7 @@ def encoded(parent):
 
 
 class Transparent:
-    """An augmentation whose views are [1, 1, 2]: the image's pixel and its first uniform."""
+    """An augmentation whose views are [1, 1, 4]: the image's pixel and the view's uniforms."""
 
     image_size = 1
     num_uniforms = 3
@@ -41,7 +41,7 @@ class Transparent:
         return images[..., :1, :1, :]
 
     def photometric(self, images, uniforms):
-        shown = tf.reshape(uniforms[:, 0], [-1, 1, 1, 1])
+        shown = uniforms[:, tf.newaxis, tf.newaxis]
         return tf.concat([tf.cast(images[..., :1], tf.float32), shown], axis=-1)
 
 
@@ -183,6 +183,50 @@ class MakeEpochTest(PipelineTestCase):
         on_host = make_batches(source, augmentation, TWO_VIEWS, first_step=1)
         self.assert_same_batches(on_device, to_list(with_threads(on_host, 7)))
 
+    @parameterized.product(
+        wrap=[in_memory, encoded], augment_on=pipeline.AUGMENT_ON, num_parts=[2, 4]
+    )
+    def test_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
+        """Bit for bit, of everything that is drawn: order, neighbour, crop, colours."""
+        source = wrap(noise_source())
+        arguments = {"augment_on": augment_on, "first_step": 1, "epoch": 2}
+        arguments.update(augmentation=make_everything(), view_names=TWO_VIEWS)
+        whole = to_list(make_batches(source, **arguments))
+        parts = []
+        for part in range(num_parts):
+            batches = make_batches(source, part=part, num_parts=num_parts, **arguments)
+            for spec in tf.nest.flatten(batches.element_spec):
+                self.assertEqual(spec.shape[0], BATCH // num_parts)
+            self.assertEqual(batches.cardinality().numpy(), 2)
+            parts.append(to_list(batches))
+        for batch, *part_batches in zip(whole, *parts):
+            together = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *part_batches)
+            tf.nest.map_structure(self.assertAllEqual, together, batch)
+
+    @parameterized.parameters((1, 1), (255, 1), (256, 2), (511, 2), (512, 4), (10**6, 4))
+    def test_groups_of_colours(self, pixels, group_size):
+        """Whole anchors, of two views of 8 x 8 pixels."""
+        augmentations = dict.fromkeys(TWO_VIEWS, make_everything())
+        with mock.patch.object(pipeline, "_COLOR_GROUP_PIXELS", pixels):
+            self.assertEqual(pipeline._color_group_size(4, augmentations), group_size)
+
+    def test_groups_of_colours_do_not_matter(self):
+        batches = []
+        for pixels in (2 * 128, 2**19):
+            with mock.patch.object(pipeline, "_COLOR_GROUP_PIXELS", pixels):
+                arguments = {"augmentation": make_everything(), "view_names": TWO_VIEWS}
+                batches.append(to_list(make_batches(encoded(noise_source()), **arguments)))
+        self.assert_same_batches(*batches)
+
+    def test_rejects_parts_of_unequal_size(self):
+        with self.assertRaisesRegex(InputError, "4 images .* over 3 replicas .* multiple of 3"):
+            make_batches(num_parts=3)
+
+    @parameterized.parameters(-1, 2)
+    def test_rejects_a_part_that_is_not_there(self, part):
+        with self.assertRaisesRegex(ValueError, f"part must be from 0 to 1, got {part}"):
+            make_batches(part=part, num_parts=2)
+
     @both_paths
     def test_small_views_are_of_the_anchor(self, wrap):
         names = ("query", "small_0", "key", "neighbor_query", "small_1", "neighbor_key")
@@ -246,8 +290,9 @@ class MakeEpochTest(PipelineTestCase):
     @both_paths
     def test_neighbors_come_from_the_table(self, wrap):
         source = wrap(numbered_source(241))
-        distances = []
+        distances, draws = [], []
         for batch in to_list(make_batches(source, Transparent())):
+            draws.extend(np.concatenate([views[:, 0, 0, 1:] for views in batch.values()], axis=1))
             pixels = {name: views[:, 0, 0, 0] for name, views in batch.items()}
             self.assertAllEqual(pixels["query"], pixels["key"])
             self.assertAllEqual(pixels["neighbor_query"], pixels["neighbor_key"])
@@ -256,6 +301,9 @@ class MakeEpochTest(PipelineTestCase):
         counts = np.bincount(np.int64(distances), minlength=7)
         self.assertEqual((counts[0], counts[6]), (0, 0))
         self.assertGreater(stats.chisquare(counts[1:6]).pvalue, 0.001)
+        # Which neighbour it is says nothing about any view.
+        correlations = np.corrcoef(distances, np.transpose(draws))[0, 1:]
+        self.assertLess(np.abs(correlations).max(), 0.3)
 
     def test_newest_content_of_the_table_counts(self):
         source = numbered_source()
@@ -273,9 +321,9 @@ class MakeEpochTest(PipelineTestCase):
         draws = []
         for epoch in range(2):
             for batch in to_list(make_batches(source, Transparent(), epoch=epoch)):
-                draws.extend(views[:, 0, 0, 1] for views in batch.values())
+                draws.extend(views[..., 1:].ravel() for views in batch.values())
         draws = np.concatenate(draws)
-        self.assertLen(draws, 2 * 3 * len(ALL_VIEWS) * BATCH)
+        self.assertLen(draws, 2 * 3 * len(ALL_VIEWS) * BATCH * Transparent.num_uniforms)
         self.assertLen(np.unique(draws), len(draws))
         self.assertAllInRange(draws, 0.0, 1.0)
 

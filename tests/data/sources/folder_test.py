@@ -55,6 +55,22 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIsNone(source.labels)
         self.assertIsNone(source.class_names)
 
+    def test_fingerprint_is_of_names_and_files(self):
+        image_files.write_pngs(self.dir, 4)
+        prints = [folder.FolderSource(self.dir).fingerprint]
+        first, last = (os.path.join(self.dir, name) for name in ("000.png", "003.png"))
+        os.utime(first, (1e9, 1e9))  # A copy of the data has other times.
+        self.assertEqual(folder.FolderSource(self.dir).fingerprint, prints[0])
+        for change in (
+            lambda: os.rename(last, os.path.join(self.dir, "004.png")),
+            lambda: image_files.write(PNG, self.dir, "005.png"),
+            lambda: os.remove(first),
+            lambda: image_files.write(PNG + b"tail", self.dir, "005.png"),
+        ):
+            change()
+            prints.append(folder.FolderSource(self.dir).fingerprint)
+        self.assertLen({*prints}, 5)
+
     def test_given_classes_number_the_labels(self):
         image_files.write_pngs(os.path.join(self.dir, "bee"), 2)
         source = folder.FolderSource(self.dir, class_names=["ant", "bee"])
