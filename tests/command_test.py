@@ -2,9 +2,11 @@ import contextlib
 import errno
 import io
 import logging as std_logging
+import signal
 import sys
 from unittest import mock
 
+import gin
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -12,6 +14,7 @@ from csml_tf import command, features
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import folder
 from csml_tf.errors import InputError
+from csml_tf.training.stop_signals import Stopped
 from tests.data.sources import image_files
 
 
@@ -48,7 +51,15 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         (KeyboardInterrupt(), 130, "Interrupted: repeat the command to go on."),
         (OSError(errno.ENOSPC, "No space left on device", "f"), 1, "free some space"),
         (PermissionError(errno.EACCES, "Permission denied", "f"), 1, "choose another folder"),
-        (tf.errors.UnknownError(None, None, "a; No space left on device"), 1, "The disk is full"),
+        (tf.errors.UnknownError(None, None, "a; No space left on device"), 1, "free some space"),
+        (
+            tf.errors.UnknownError(
+                None, None, "a.jpg; Permission denied\n\t [[{{node x}}]] [Op:X]"
+            ),
+            *(1, r"a.jpg; Permission denied: free some space or choose another folder\."),
+        ),
+        (Stopped(signal.SIGTERM, "at step 3"), 143, "Stopped by SIGTERM at step 3: repeat the"),
+        (Stopped(signal.SIGINT, "at step 3"), 130, "Stopped by SIGINT at step 3: repeat the"),
         (tf.errors.ResourceExhaustedError(None, None, "OOM"), 1, "lower GLOBAL_BATCH_SIZE"),
         (tf.errors.UnknownError(None, None, "x InputError: mend it.\nTrace"), 2, "mend it."),
     )
@@ -56,6 +67,51 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         actual, text = self.raises(error)
         self.assertEqual(actual, code)
         self.assertRegex(text, f"^tools/one.py: .*{sentence}.*\n$")
+
+    @parameterized.parameters(
+        (OSError(errno.ENOSPC, "No space left on device"), 1),
+        (PermissionError(errno.EACCES, "Permission denied"), 1),
+        (tf.errors.ResourceExhaustedError(None, None, "x; No space left on device"), 1),
+        (tf.errors.UnknownError(None, None, "x; File too large"), 1),
+        (NotADirectoryError(errno.ENOTDIR, "Not a directory"), 2),
+        (tf.errors.DataLossError(None, None, "checksum"), 2),
+        (ValueError("no"), 2),
+    )
+    def test_what_it_was_raised_from_decides_the_code(self, cause, code):
+        def main(argv):
+            raise InputError("mend it.") from cause
+
+        self.assertEqual(self.run_tool(main), (code, "tools/one.py: mend it.\n"))
+
+    def test_full_disk_on_the_way_through_keras_and_gin(self):
+        full = OSError(errno.ENOSPC, "No space left on device", "f")
+
+        def save(number):
+            try:
+                raise full
+            except OSError as error:
+                raise InputError("free some space.") from error
+
+        def fit():
+            model = tf.keras.Sequential()
+            model.compile(run_eagerly=True)
+            model.train_step = save
+            model.fit(tf.data.Dataset.range(1))
+
+        def fail():
+            raise full
+
+        for step, message in (
+            (fit, r"free some space\."),
+            (fail, "No space left on device: 'f': f"),
+        ):
+            configurable = gin.external_configurable(step, module="command_test")
+            code, text = self.raises_in(configurable)
+            self.assertRegex(text, f"^tools/one.py: .*{message}")
+            self.assertEqual(code, 1)
+
+    def raises_in(self, function):
+        return self.run_tool(lambda argv: function())
 
     @parameterized.parameters(
         ValueError("ours"),

@@ -80,7 +80,7 @@ class QuickstartTest(tf.test.TestCase):
 
         again = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         self.assertEqual(again.returncode, 0, again.stderr)
-        self.assertRegex(again.stderr, r"Going on from .* after epoch [12]\.")
+        self.assertRegex(again.stderr, r"Going on from .* after .*epoch [1-3]\.")
         rows = RunDirectory(directory).read_metrics()
         self.assertEqual([row["epoch"] for row in rows], [1, 2, 3])
         self.assertTrue((directory / "saved_model" / "saved_model.pb").exists())

@@ -20,12 +20,17 @@ _DATASET = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
+_TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
+_WORKER_TIMEOUT_S = flags.DEFINE_integer(
+    "worker_timeout_s", 1800, "Of multi_worker: the longest wait for another worker.", lower_bound=1
+)
 
 
 def main(argv):
     del argv
-    strategy = strategies.make(_STRATEGY.value)  # Must come before any TensorFlow operation.
+    # Must come before any TensorFlow operation.
+    strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     model_dir = _MODEL_DIR.value or f"runs/{pathlib.Path(_GIN_FILES.value[-1]).stem}"
     print(recipes.pretrain(model_dir, strategy, _DATASET.value, _DATA_DIR.value, _DOWNLOAD.value))

@@ -184,6 +184,25 @@ class ImageSourceTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllEqual(first.read(i), again.read(i))
 
     @parameterized.named_parameters(SOURCES)
+    def test_one_other_image_is_another_fingerprint(self, make):
+        first = make(self.dir, 0)
+        noise = image_files.noise
+
+        def one_other(seed, *args):
+            return noise(103 if seed == 3 else seed, *args)
+
+        with mock.patch.object(image_files, "noise", one_other):
+            other = make(os.path.join(self.dir, "other"), 0)
+        self.assertNotEqual(first.fingerprint, other.fingerprint)
+
+    @parameterized.named_parameters(SOURCES)
+    def test_fingerprint_knows_number_and_order(self, make):
+        source = make(self.dir, 0)
+        every = np.arange(NUM_IMAGES)
+        parts = [source.subset(i) for i in (every, every[::-1], every[:-1])]
+        self.assertLen({part.fingerprint for part in parts}, 3)
+
+    @parameterized.named_parameters(SOURCES)
     def test_subset(self, make):
         source = make(self.dir, 0)
         subset = source.subset([7, 2, 7])

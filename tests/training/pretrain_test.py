@@ -1,4 +1,9 @@
+import contextlib
 import functools
+import itertools
+import os
+import signal
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -7,40 +12,50 @@ from absl.testing import parameterized
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.training import optim
+from csml_tf.training import optim, run_lock
 from csml_tf.training.run_directory import RunDirectory
-from tests.training import tiny_run
+from csml_tf.training.stop_signals import Stopped
+from csml_tf.training.training_bar import TrainingBar
+from tests.training import run_state, tiny_run
 
 EPOCHS = 3
-CLOCKS = {"seconds", "mining_seconds", "images_per_sec", "input_wait_fraction"}
 
 
-class Interruption:
-    """A monitor that ends the run like Ctrl-C, when an epoch is trained but not yet saved."""
+class Monitor:
+    """Measures after the last epoch; may be sent a signal while it does."""
 
-    def __init__(self, in_epoch):
-        self._in_epoch = in_epoch
+    def __init__(self, signal_number=None):
+        self._signal = signal_number
 
     def is_due(self, finished_epochs, epochs):
-        return finished_epochs == self._in_epoch
+        return finished_epochs == epochs
 
     def measure(self, encoder):
-        raise KeyboardInterrupt
+        if self._signal is not None:
+            os.kill(os.getpid(), self._signal)
+        return {"knn_top1": 0.5}
 
 
-def load_state(directory):
-    """Everything in the newest checkpoint, by name."""
-    reader = tf.train.load_checkpoint(str(directory / "checkpoints"))
-    names = reader.get_variable_to_shape_map()
-    return {
-        name: reader.get_tensor(name) for name in names if name != "_CHECKPOINTABLE_OBJECT_GRAPH"
-    }
+def signal_after_step(epoch, step):
+    """Within it the process gets a SIGTERM while that step, both from 0, is made."""
+    original = TrainingBar.on_train_batch_end
+
+    def send(bar, batch, logs=None):
+        original(bar, batch, logs)
+        assert tf.is_tensor(logs["loss"]), "Keras reads it from the device in every step."
+        if (bar._epoch, bar._step) == (epoch, step + 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return mock.patch.object(TrainingBar, "on_train_batch_end", send)
 
 
-def figures(directory):
-    """The rows of metrics.jsonl without what a clock measures."""
-    rows = RunDirectory(directory).read_metrics()
-    return [{name: row[name] for name in row.keys() - CLOCKS} for row in rows]
+def clock_that_is_set_back():
+    """Within it each look at the wall clock is an hour before the last."""
+    now = itertools.count(2e9, -3600.0)
+    stack = contextlib.ExitStack()
+    for name in ("time.time", "tqdm.std.time"):
+        stack.enter_context(mock.patch(name, lambda: next(now)))
+    return stack
 
 
 class ResumeTest(tf.test.TestCase):
@@ -50,22 +65,53 @@ class ResumeTest(tf.test.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.whole = tiny_run.make_temp_dir(cls.addClassCleanup)
-        tiny_run.run(cls.whole, EPOCHS)
+        tiny_run.run(cls.whole, EPOCHS, [Monitor()])
+
+    def interrupt(self, directory, message, monitors, **options):
+        with self.assertRaisesRegex(Stopped, message), self.assertLogs("absl", "INFO") as logs:
+            tiny_run.run(directory, EPOCHS, monitors, **options)
+        return "".join(logs.output)
 
     def test_ends_like_an_undisturbed_run(self):
-        # Epoch 2 needs the table that was mined before epoch 1, epoch 3 mines anew.
-        in_epoch = 2
         directory = tiny_run.make_temp_dir(self.addCleanup)
-        with self.assertRaises(KeyboardInterrupt):
-            tiny_run.run(directory, EPOCHS, [Interruption(in_epoch)])
-        self.assertLen(figures(directory), in_epoch - 1)
-        with self.assertLogs("absl", "INFO") as logs:
-            tiny_run.run(directory, EPOCHS)
-        self.assertIn(
-            f"Going on from {directory} after epoch {in_epoch - 1}.", "".join(logs.output)
+        handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+        with clock_that_is_set_back():
+            # After the mining of epoch 1, which is not repeated.
+            with signal_after_step(0, 1):
+                self.interrupt(
+                    directory,
+                    r"^Stopped by SIGTERM at step 2 of epoch 1: repeat the command to go on\.$",
+                    [Monitor()],
+                    checkpoint_every_steps=1,
+                )
+            self.assertEmpty(run_state.figures(directory))
+            self.assertEqual(run_state.load(directory)["step"], 2)
+            for age, path in enumerate(sorted(directory.glob("checkpoints/ckpt-*"))):
+                os.utime(path, (1e9 - age, 1e9 - age))
+            # In the last step of an epoch, which needs nothing more.
+            with signal_after_step(1, 2):
+                logs = self.interrupt(
+                    directory, "^Stopped by SIGTERM after epoch 2: repeat", [Monitor()]
+                )
+            self.assertIn(f"Going on from {directory} after step 2 of epoch 1.", logs)
+            self.assertNotIn("mined before epoch 1", logs)
+            # In epoch 3 all is trained, and not yet measured.
+            logs = self.interrupt(
+                directory,
+                "^Stopped by SIGINT while measuring after epoch 3, which will be done again: rep",
+                [Monitor(signal.SIGINT)],
+                checkpoint_every_steps=None,
+            )
+            self.assertIn(f"Going on from {directory} after epoch 2.", logs)
+            self.assertIn("mined before epoch 3", logs)
+            with mock.patch.object(tf.keras.Model, "fit") as fit:
+                tiny_run.run(directory, EPOCHS, [Monitor()])
+            fit.assert_not_called()
+        self.assertEqual(
+            handlers, [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         )
 
-        expected, actual = load_state(self.whole), load_state(directory)
+        expected, actual = run_state.load(self.whole), run_state.load(directory)
         self.assertEqual(expected.keys(), actual.keys())
         for part in (
             "query_encoder",
@@ -73,13 +119,18 @@ class ResumeTest(tf.test.TestCase):
             "queues",
             "cursor",
             "neighbor_indices",
-            "optimizer/_variables/16/",
+            "optimizer/_variables/16",
+            "_trackers/loss/total",
             "finished_epochs",
         ):
             self.assertTrue(any(part in name for name in actual), part)
         for name, value in expected.items():
-            self.assertAllEqual(value, actual[name], name)
-        self.assertEqual(figures(self.whole), figures(directory))
+            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
+        self.assertEqual(run_state.figures(self.whole), run_state.figures(directory))
+        for row in RunDirectory(directory).read_metrics():
+            self.assertGreater(row["seconds"], 0)
+            self.assertGreater(row["images_per_sec"], 0)
+            self.assertBetween(row["input_wait_fraction"], 0, 1)
 
     def test_one_row_per_epoch(self):
         rows = RunDirectory(self.whole).read_metrics()
@@ -101,22 +152,31 @@ class ResumeTest(tf.test.TestCase):
         self.assertEqual(["neighbor_churn" in row for row in rows], [False, False, True])
 
     def test_finished_run_says_so(self):
-        before = load_state(self.whole)
+        before = run_state.load(self.whole)
         with self.assertLogs("absl", "INFO") as logs:
             model = tiny_run.run(self.whole, EPOCHS)
         self.assertIn("is finished: 3 epochs are done", "".join(logs.output))
-        self.assertLen(figures(self.whole), EPOCHS)
+        self.assertLen(run_state.figures(self.whole), EPOCHS)
         self.assertAllEqual(model.optimizer.iterations, 9)
         self.assertAllEqual(model.queues["stage4"].cursor, 9 * tiny_run.BATCH % 40)
-        self.assertEqual(before.keys(), load_state(self.whole).keys())
+        self.assertEqual(before.keys(), run_state.load(self.whole).keys())
 
     def test_refuses_a_run_with_other_settings(self):
         with self.assertRaisesRegex(InputError, r"SEED is 0 there and 1 here.*--model_dir"):
             tiny_run.run(self.whole, EPOCHS, seed=1)
 
     def test_refuses_when_the_data_set_has_grown(self):
-        with self.assertRaisesRegex(InputError, "does not fit this run.*data set"):
+        with self.assertRaisesRegex(
+            InputError, r"^The images of 50 digits have changed .*fingerprint.*--model_dir\.$"
+        ):
             tiny_run.run(self.whole, EPOCHS, source=tiny_run.make_source(50))
+
+    def test_refuses_a_directory_in_use(self):
+        with (
+            run_lock.hold(self.whole),
+            self.assertRaisesRegex(InputError, f"in use by process {os.getpid()} on "),
+        ):
+            tiny_run.run(self.whole, EPOCHS)
 
     def test_trains(self):
         model = tiny_run.run(self.whole, EPOCHS)
@@ -133,7 +193,7 @@ class AugmentOnTest(tf.test.TestCase):
         for augment_on in ("host", "device"):
             directory = tiny_run.make_temp_dir(self.addCleanup)
             tiny_run.run(directory, 2, augmentation=augmentation, augment_on=augment_on)
-            states.append(load_state(directory))
+            states.append(run_state.load(directory))
         for name, value in states[0].items():
             self.assertAllEqual(value, states[1][name], name)
 
@@ -171,6 +231,10 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         ),
         ({"epochs": 0}, "EPOCHS must be a whole number from 1, got 0"),
         ({"epochs": 1.5}, "EPOCHS must be a whole number from 1, got 1.5"),
+        (
+            {"checkpoint_every_steps": -1},
+            "CHECKPOINT_EVERY_STEPS must be a whole number from 0, got -1",
+        ),
     )
     def test_rejects(self, options, message):
         with self.assertRaisesRegex(InputError, message):
@@ -206,10 +270,15 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         def explode(epoch, epochs, peak_learning_rate):
             return float("nan") if epoch == 1 else peak_learning_rate
 
-        with self.assertRaisesRegex(InputError, "loss of epoch 2 is nan: lower LEARNING_RATE"):
-            tiny_run.run(directory, 3, schedule=explode)
-        self.assertEqual(load_state(directory)["finished_epochs/.ATTRIBUTES/VARIABLE_VALUE"], 1)
-        self.assertLen(figures(directory), 1)
+        with self.assertRaisesRegex(
+            InputError,
+            r"^The loss is nan from step 2 of epoch 2 on, at a learning rate of nan, in all of its "
+            r"parts: lower LEARNING_RATE.*ckpt-\d, after epoch 1\.$",
+        ):
+            tiny_run.run(directory, 3, schedule=explode, checkpoint_every_steps=2)
+        state = run_state.load(directory)
+        self.assertEqual((state["finished_epochs"], state["step"]), (1, 0))
+        self.assertLen(run_state.figures(directory), 1)
 
 
 if __name__ == "__main__":

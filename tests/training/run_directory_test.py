@@ -1,3 +1,4 @@
+import types
 from unittest import mock
 
 from absl.testing import absltest
@@ -14,6 +15,8 @@ CsMl.level_weights = \\
     {'stage3': 1.0,
      'stage4': 1.0}
 """
+CLAIMED = CONFIG + "DATA_FINGERPRINT = '0123abcd'\n"
+SOURCE = types.SimpleNamespace(name="digits", fingerprint="0123abcd")
 
 
 class RunDirectoryTest(absltest.TestCase):
@@ -31,23 +34,46 @@ class RunDirectoryTest(absltest.TestCase):
             RunDirectory(self.path / "file")
 
     def test_claims_once(self):
-        self.directory.claim(CONFIG)
-        self.assertEqual((self.path / "config.gin").read_text(), CONFIG)
+        self.directory.claim(CONFIG, SOURCE)
+        self.assertEqual((self.path / "config.gin").read_text(), CLAIMED)
         reflowed = CONFIG.replace("# Data set: digits", "# Other\n").replace(
             "\\\n    {'stage3': 1.0,\n    ", "{'stage3': 1.0,"
         )
-        RunDirectory(self.path).claim(reflowed)
+        RunDirectory(self.path).claim(reflowed, SOURCE)
 
     def test_names_the_first_other_setting(self):
-        self.directory.claim(CONFIG)
+        self.directory.claim(CONFIG, SOURCE)
         other = CONFIG.replace("WIDTH = 4", "WIDTH = 8").replace("EPOCHS = 3", "EPOCHS = 5")
         with self.assertRaisesRegex(InputError, "EPOCHS is 3 there and 5 here"):
-            self.directory.claim(other)
+            self.directory.claim(other, SOURCE)
         with self.assertRaisesRegex(InputError, "SEED is not set there and 1 here"):
-            self.directory.claim(CONFIG + "SEED = 1\n")
+            self.directory.claim(CONFIG + "SEED = 1\n", SOURCE)
         with self.assertRaisesRegex(InputError, "level_weights is .*1.0} there and .*2.0} here"):
-            self.directory.claim(CONFIG.replace("'stage4': 1.0", "'stage4': 2.0"))
-        self.assertEqual((self.path / "config.gin").read_text(), CONFIG)
+            self.directory.claim(CONFIG.replace("'stage4': 1.0", "'stage4': 2.0"), SOURCE)
+        self.assertEqual((self.path / "config.gin").read_text(), CLAIMED)
+
+    def test_refuses_other_images(self):
+        self.directory.claim(CONFIG, SOURCE)
+        other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
+        with self.assertRaisesRegex(
+            InputError,
+            r"^The images of digits have changed .*'0123abcd' then and '4567cdef' now.*\.$",
+        ):
+            self.directory.claim(CONFIG, other)
+        with self.assertRaisesRegex(InputError, "SEED is not set there and 1 here"):
+            self.directory.claim(CONFIG + "SEED = 1\n", other)
+        self.assertEqual(self.directory.config.read_text(), CLAIMED)
+
+    def test_run_that_noted_no_fingerprint(self):
+        self.directory.config.write_text(CONFIG)
+        with self.assertRaisesRegex(InputError, "DATA_FINGERPRINT is not set there and '0123"):
+            self.directory.claim(CONFIG, SOURCE)
+
+    def test_checkpoints_may_become_more_frequent(self):
+        knob = "CHECKPOINT_EVERY_STEPS = {0}\npretrain.checkpoint_every_steps = {0}\n"
+        self.directory.claim(CONFIG + knob.format(1000), SOURCE)
+        self.directory.claim(CONFIG + knob.format(10), SOURCE)
+        self.assertIn("CHECKPOINT_EVERY_STEPS = 10\n", self.directory.config.read_text())
 
     def test_metrics(self):
         self.assertEqual(self.directory.read_metrics(), [])
@@ -78,13 +104,13 @@ class RunDirectoryTest(absltest.TestCase):
         self.assertIn("kNN top-1 50.00% (k=20);", self.directory.summary())
 
     def test_interrupted_write_keeps_the_old_text(self):
-        self.directory.claim(CONFIG)
+        self.directory.claim(CONFIG, SOURCE)
         with (
             mock.patch.object(run_directory.os, "replace", side_effect=OSError),
             self.assertRaises(OSError),
         ):
             run_directory.write_atomically(self.directory.config, "half")
-        self.assertEqual(self.directory.config.read_text(), CONFIG)
+        self.assertEqual(self.directory.config.read_text(), CLAIMED)
 
 
 if __name__ == "__main__":

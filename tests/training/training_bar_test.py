@@ -1,4 +1,5 @@
 import io
+import itertools
 import re
 import types
 from unittest import mock
@@ -16,18 +17,19 @@ class TrainingBarTest(tf.test.TestCase):
         self.enter_context(mock.patch.object(training_bar, "time", clock))
         self.screen = self.enter_context(mock.patch("sys.stderr", io.StringIO()))
 
-    def run_epoch(self, num_steps, epochs=2):
+    def run_epoch(self, num_steps, epochs=2, first_step=0, **options):
         """Steps of 2 s, of which 0.5 s wait; the first takes 30 s more, for the tracing."""
-        bar = training_bar.TrainingBar(epochs, num_steps, global_batch_size=10)
+        bar = training_bar.TrainingBar(epochs, num_steps, 10, first_step, **options)
         model = types.SimpleNamespace(input_wait_s=7.0)
         bar.set_model(model)
         bar.on_epoch_begin(0)
         self.now += 30.0
-        for step in range(num_steps):
+        for step in range(num_steps - first_step):
             self.now += 2.0
             model.input_wait_s += 0.5
             bar.on_train_batch_end(step, {"loss": 1.5})
         bar.on_epoch_end(0)
+        bar.close()
         return bar
 
     def test_speed_without_the_first_step(self):
@@ -39,7 +41,8 @@ class TrainingBarTest(tf.test.TestCase):
         self.run_epoch(num_steps=5)
         self.assertIn("loss 1.500, 5 images/s, input wait 25%", self.shown())
         # Five of the ten steps of both epochs are left.
-        self.assertEqual(self.times_left()[-1], "0:00:10")
+        self.assertEqual(self.times_left("run in")[-1], "0:00:10")
+        self.assertEqual(self.times_left("epoch ends in")[-2:], ["0:00:02", "0:00:00"])
         self.assertIn("epoch 1/2", self.shown())
 
     def test_one_step_has_no_speed(self):
@@ -49,10 +52,30 @@ class TrainingBarTest(tf.test.TestCase):
 
     def test_hours(self):
         self.run_epoch(num_steps=5, epochs=1000)
-        self.assertEqual(self.times_left()[-1], "2:46:30")  # 4995 steps of 2 s.
+        self.assertEqual(self.times_left("run in")[-1], "2:46:30")  # 4995 steps of 2 s.
 
-    def times_left(self):
-        return re.findall(r"run ends in ([\d:]+)", self.shown())
+    def test_goes_on_in_the_middle(self):
+        bar = self.run_epoch(num_steps=5, first_step=2, timed=(3, 9.0, 6.0))
+        # 2 steps more are timed, of 2 s each: the first includes the tracing.
+        self.assertEqual(bar.timed, (5, 13.0, 7.0))
+        self.assertAlmostEqual(bar.images_per_sec, 50 / 13.0)
+        self.assertAlmostEqual(bar.input_wait_fraction, 7 / 13)
+        self.assertIn("| 5/5 steps, loss 1.500", self.shown())
+        self.assertIn("| 2/5 steps", self.shown())
+
+    def test_one_step_left(self):
+        bar = self.run_epoch(num_steps=5, first_step=4, timed=(3, 9.0, 6.0))
+        self.assertEqual(bar.timed, (3, 9.0, 6.0))
+
+    def test_wall_clock_that_is_set_back(self):
+        now = itertools.count(2e9, -3600.0)
+        with mock.patch("tqdm.std.time", lambda: next(now)):
+            self.run_epoch(num_steps=5)
+        self.assertIn("| 5/5 steps, loss 1.500, 5 images/s", self.shown())
+        self.assertNotIn("-", self.shown())
+
+    def times_left(self, label):
+        return re.findall(rf"{label} ([\d:]+)", self.shown())
 
     def shown(self):
         return self.screen.getvalue()

@@ -1,0 +1,54 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.training import workers
+
+
+def make_strategy(replicas=2):
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{i}" for i in range(replicas)], tf.distribute.ReductionToOneDevice()
+    )
+
+
+class CheckSameStateTest(tf.test.TestCase, parameterized.TestCase):
+    def make_variables(self, strategy):
+        values = np.random.default_rng(0).normal(size=[5, 4]).astype("float32")
+        with strategy.scope():
+            return {
+                "keys": tf.Variable(values, trainable=False),
+                "cursor": tf.Variable(7, dtype=tf.int64, trainable=False),
+            }
+
+    @parameterized.parameters(1, 2, 4)
+    def test_equal_replicas_pass(self, replicas):
+        strategy = make_strategy(replicas) if replicas > 1 else tf.distribute.get_strategy()
+        workers.check_same_state(strategy, self.make_variables(strategy), np.zeros([3, 2], "int32"))
+
+    @parameterized.parameters("last bit", "swapped rows", "cursor")
+    def test_names_what_differs(self, fault):
+        strategy = make_strategy(4)
+        variables = self.make_variables(strategy)
+        copy = variables["cursor" if fault == "cursor" else "keys"].values[2]
+        value = copy.numpy()
+        if fault == "last bit":
+            value[3, 1] = np.nextafter(value[3, 1], np.float32(np.inf))
+        elif fault == "swapped rows":
+            value = value[[1, 0, 2, 3, 4]]
+        else:
+            value += 1
+        copy.assign(value)
+        name = "cursor" if fault == "cursor" else "keys"
+        with self.assertRaisesRegex(RuntimeError, rf"replicas \[2\] hold another {name} than"):
+            workers.check_same_state(strategy, variables)
+
+    def test_same_text_in_one_process(self):
+        workers.check_same_text(make_strategy(), "EPOCHS = 3", "recipe")
+
+    def test_one_process_shares_with_itself(self):
+        table = np.arange(6, dtype=np.int32).reshape([3, 2])
+        self.assertAllEqual(workers.share(make_strategy(), table), table)
+
+
+if __name__ == "__main__":
+    tf.test.main()
