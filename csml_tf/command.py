@@ -2,25 +2,35 @@
 
 import errno
 import logging as std_logging
+import os
 import re
+import signal
 import sys
 
 import tensorflow as tf
 from absl import app, logging
 
+from csml_tf import errors
 from csml_tf.errors import InputError
+from csml_tf.training.stop_signals import Stopped
 
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
-_EXIT_INTERRUPTED = 130
+_EXIT_SIGNAL = 128  # And the number of the signal, as a shell says it.
+# A disk that is full or may not be written to, and nothing that is wrong with the input.
+_STORAGE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+)
 _HELP = {"-?", "-h", "--help", "--helpshort", "--helpfull", "--helpxml"}
 
 
 def run(main, num_arguments=0):
     """Runs a tool's `main(argv)` through absl and leaves with its exit code.
 
-    The code is 0 when all went well, 1 for a full disk and the like, 2 for bad input,
-    130 for Ctrl-C. Anything else is a fault of ours and keeps its traceback.
+    The code is 0 when all went well, 1 for a disk that is full or not writable and for too
+    little memory, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM. Anything else is a fault
+    of ours and keeps its traceback.
 
     Args:
         main: function of argv.
@@ -33,15 +43,11 @@ def run(main, num_arguments=0):
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
             return main(argv)
-        except InputError as error:
-            return _fail(_EXIT_BAD_INPUT, str(error))
+        except Stopped as stop:
+            return _fail(_EXIT_SIGNAL + stop.signal, str(stop))
         except KeyboardInterrupt:
-            return _fail(_EXIT_INTERRUPTED, "Interrupted: repeat the command to go on.")
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-                raise
-            return _fail(_EXIT_FAILED, f"{error}: free some space or choose another folder.")
-        except tf.errors.OpError as error:
+            return _fail(_EXIT_SIGNAL + signal.SIGINT, "Interrupted: repeat the command to go on.")
+        except (InputError, OSError, tf.errors.OpError) as error:
             code, sentence = _explain(error)
             if sentence is None:
                 raise
@@ -66,18 +72,38 @@ def _show_our_log_only():
 
 
 def _explain(error):
-    """-> (exit code, sentence) for an error out of a TensorFlow graph; (1, None) if unknown."""
-    ours = re.search(r"\bInputError: (.+)", error.message)
+    """-> (exit code, sentence) for what is no fault of ours; (1, None) for what is."""
+    if isinstance(error, InputError):
+        # Its own words, whatever it was raised from, which decides the code.
+        return _EXIT_FAILED if _is_of_storage(error) else _EXIT_BAD_INPUT, str(error)
+    text = getattr(error, "message", str(error))
+    ours = re.search(r"\bInputError: (.+)", text)
     if ours:  # Raised by an image source inside tf.data, which hands on its text only.
         return _EXIT_BAD_INPUT, ours[1]
-    if "No space left on device" in error.message:
-        return _EXIT_FAILED, "The disk is full: free some space and repeat the command."
+    if _is_of_storage(error):
+        what = errors.first_line(error)
+        return _EXIT_FAILED, f"{what}: free some space or choose another folder."
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _EXIT_FAILED, (
             "The device has too little memory: lower GLOBAL_BATCH_SIZE, or WIDTH, for training, "
             "--image_size for evaluation."
         )
     return _EXIT_FAILED, None
+
+
+def _is_of_storage(error):
+    """Whether an error, or one that it was raised from, says that a disk cannot be written to."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
+            return True
+        # TensorFlow's errors have the system's words in their text, and no number.
+        if isinstance(error, tf.errors.OpError) and any(
+            os.strerror(number) in error.message for number in _STORAGE_ERRORS
+        ):
+            return True
+        # Keras and gin raise what passes through them anew, "from None".
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _fail(code, sentence):

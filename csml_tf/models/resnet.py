@@ -111,6 +111,11 @@ def _conv_bn(x, channels, kernel_size, stride, bn_groups, name):
         # "same" would pad the right and lower side only, by an amount that depends on the size.
         x = tf.keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
+    elif stride > 1:
+        # The same numbers as a 1x1 convolution of this stride, whose gradient overwrites
+        # foreign memory where channels are few (oneDNN of TensorFlow 2.15, CPU).
+        x = tf.keras.layers.AveragePooling2D(1, stride, name=f"{name}_subsample")(x)
+        stride = 1
     x = tf.keras.layers.Conv2D(
         channels,
         kernel_size,

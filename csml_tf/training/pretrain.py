@@ -1,6 +1,6 @@
 """A pretraining run from start to end: read this to see what happens when."""
 
-import time
+import contextlib
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +8,13 @@ from absl import logging
 
 from csml_tf.data import pipeline
 from csml_tf.errors import InputError
-from csml_tf.training import checkpoint, optim, training_bar
+from csml_tf.training import checkpoint, optim, run_lock
+from csml_tf.training.checkpoint import Progress
+from csml_tf.training.epoch_row import EpochRow
+from csml_tf.training.loss_guard import LossGuard
+from csml_tf.training.mid_epoch import MidEpoch
+from csml_tf.training.stop_signals import StopSignals
+from csml_tf.training.training_bar import TrainingBar
 
 
 def run(
@@ -29,9 +35,15 @@ def run(
     epochs,
     global_batch_size,
     learning_rate_per_256_images=0.03,
+    checkpoint_every_steps=1000,
     seed=0,
 ):
     """Pretrains an encoder, or goes on with a run that was interrupted.
+
+    A run that goes on ends as if nothing had happened: it takes up the state of the newest
+    checkpoint, in the middle of an epoch too. Checkpoints are written at each epoch's end,
+    after each mining, before a monitor measures, every `checkpoint_every_steps` steps, and
+    when SIGTERM or SIGINT asks the run to stop.
 
     Args:
         run_directory: `RunDirectory`.
@@ -55,6 +67,8 @@ def run(
         global_batch_size: anchors per step, over all replicas.
         learning_rate_per_256_images: peak rate for a batch of 256; the rate of the
             run follows the linear rule.
+        checkpoint_every_steps: steps of an epoch between two checkpoints; 0 or None for
+            none inside an epoch. Changes no result.
         seed: int; decides weights, order, draws.
 
     Returns:
@@ -62,10 +76,13 @@ def run(
 
     Raises:
         InputError: if source, batch, queue and recipe do not fit each other, the run
-            directory belongs to a run with other settings, the disk is full, or the
-            loss is no longer a number.
+            directory belongs to a run with other settings or images or is in use by
+            another process, no checkpoint can be read, the disk is full, or the loss is no
+            longer a finite number.
+        stop_signals.Stopped: if SIGTERM or SIGINT has come; the state is saved.
     """
-    _check_numbers(source, epochs, global_batch_size)
+    save_every = checkpoint_every_steps or 0
+    _check_numbers(source, epochs, global_batch_size, save_every)
     if augment_on not in pipeline.AUGMENT_ON:
         raise InputError(f"AUGMENT_ON must be one of {pipeline.AUGMENT_ON}, got {augment_on!r}.")
     num_steps = pipeline.steps_per_epoch(source, global_batch_size)
@@ -81,45 +98,55 @@ def run(
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
     _check_sizes(model, source, global_batch_size, strategy)
-    run_directory.claim(settings())
-
-    with strategy.scope():
-        checkpoints = checkpoint.RunCheckpoint(run_directory.checkpoints, model, table)
-        finished_epochs = checkpoints.restore()
-    run_directory.drop_metrics_after(finished_epochs)
-    if finished_epochs >= epochs:
-        logging.info("%s is finished: %d epochs are done.", run_directory.path, epochs)
-        return model
-    if finished_epochs:
-        logging.info("Going on from %s after epoch %d.", run_directory.path, finished_epochs)
-
     peak_learning_rate = optim.scale_learning_rate(learning_rate_per_256_images, global_batch_size)
-    board = tf.summary.create_file_writer(str(run_directory.tensorboard))
-    for epoch in range(finished_epochs, epochs):
-        started = time.perf_counter()
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * num_steps}
-        row["learning_rate"] = schedule(epoch, epochs, peak_learning_rate)
-        if refresh is not None and refresh.is_due(epoch):
-            row.update(refresh.refresh(model.key_encoder.encoder, epoch))
-        model.epoch.assign(epoch)
-        model.optimizer.learning_rate.assign(row["learning_rate"])
-        dataset = pipeline.make_epoch(
-            source, augmentations, global_batch_size, seed, epoch, table, augment_on=augment_on
-        )
-        bar = training_bar.TrainingBar(epochs, num_steps, global_batch_size)
-        history = model.fit(
-            dataset, initial_epoch=epoch, epochs=epoch + 1, callbacks=[bar], verbose=0
-        )
-        row.update({name: values[-1] for name, values in history.history.items()})
-        _check_loss(row, run_directory)
-        row["images_per_sec"] = bar.images_per_sec
-        row["input_wait_fraction"] = bar.input_wait_fraction
-        for monitor in monitors:
-            if monitor.is_due(epoch + 1, epochs):
-                row.update(monitor.measure(model.query_encoder))
-        row["seconds"] = time.perf_counter() - started
-        _report(run_directory, board, row, epochs)
-        checkpoints.save(epoch + 1)
+
+    with run_lock.hold(run_directory.path):
+        run_directory.claim(settings(), source)
+        with strategy.scope():
+            checkpoints = checkpoint.RunCheckpoint(run_directory.checkpoints, model, table)
+            progress = checkpoints.restore()
+        run_directory.drop_metrics_after(progress.epoch)
+        if progress.epoch >= epochs:
+            logging.info("%s is finished: %d epochs are done.", run_directory.path, epochs)
+            return model
+        if progress != Progress():
+            logging.info("Going on from %s after %s.", run_directory.path, progress)
+        board = tf.summary.create_file_writer(str(run_directory.tensorboard))
+
+        with StopSignals() as stops:
+            for epoch in range(progress.epoch, epochs):
+                begun = progress if epoch == progress.epoch else Progress(epoch)
+                learning_rate = schedule(epoch, epochs, peak_learning_rate)
+                row = EpochRow(begun, num_steps, learning_rate)
+                if refresh is not None and refresh.is_due(epoch):
+                    with stops.ending_at_once(f"mining the neighbors before epoch {epoch + 1}"):
+                        row.update(refresh.refresh(model.key_encoder.encoder, epoch))
+                    checkpoints.save(row.progress(step=0))
+                due = [monitor for monitor in monitors if monitor.is_due(epoch + 1, epochs)]
+                if "loss" not in row:  # It is, where a run was stopped while it measured.
+                    model.epoch.assign(epoch)
+                    model.optimizer.learning_rate.assign(learning_rate)
+                    dataset = pipeline.make_epoch(
+                        *(source, augmentations, global_batch_size, seed, epoch, table),
+                        first_step=begun.step,
+                        augment_on=augment_on,
+                    )
+                    bar = TrainingBar(
+                        *(epochs, num_steps, global_batch_size, begun.step, begun.timed)
+                    )
+                    guard = LossGuard(epoch, begun.step, learning_rate, checkpoints)
+                    saver = MidEpoch(
+                        *(begun, row, num_steps, save_every, guard, bar, checkpoints, stops)
+                    )
+                    row.update(_fit(model, dataset, epoch, guard, bar, saver))
+                    if due:
+                        checkpoints.save(row.progress(num_steps))
+                for monitor in due:
+                    with stops.ending_at_once(f"measuring after epoch {epoch + 1}"):
+                        row.update(monitor.measure(model.query_encoder))
+                _report(run_directory, board, row.read(), epochs)
+                checkpoints.save(Progress(epoch + 1))
+                stops.check(f"after epoch {epoch + 1}")
     return model
 
 
@@ -140,10 +167,14 @@ def choose_augmentations(model, augmentation, small_augmentation):
     }
 
 
-def _check_numbers(source, epochs, global_batch_size):
-    for knob, value in (("EPOCHS", epochs), ("GLOBAL_BATCH_SIZE", global_batch_size)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{knob} must be a whole number from 1, got {value!r}.")
+def _check_numbers(source, epochs, global_batch_size, checkpoint_every_steps):
+    for knob, value, least in (
+        ("EPOCHS", epochs, 1),
+        ("GLOBAL_BATCH_SIZE", global_batch_size, 1),
+        ("CHECKPOINT_EVERY_STEPS", checkpoint_every_steps, 0),
+    ):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{knob} must be a whole number from {least}, got {value!r}.")
     if len(source) < 2:
         raise InputError(
             f"{source.name} has {len(source)} image, and training tells images from each other: "
@@ -181,13 +212,23 @@ def _check_sizes(model, source, global_batch_size, strategy):
         )
 
 
-def _check_loss(row, run_directory):
-    """A run that has diverged ends here, before it overwrites a good checkpoint."""
-    if not np.isfinite(row["loss"]):
-        raise InputError(
-            f"The loss of epoch {row['epoch']} is {row['loss']}: lower LEARNING_RATE and start "
-            f"anew with another --model_dir; {run_directory.checkpoints} holds the state before."
+def _fit(model, dataset, epoch, guard, bar, saver):
+    """The steps of an epoch, or those that are left: {name: mean over the whole epoch}."""
+    with contextlib.closing(bar):
+        # The saver comes last, because it may end the run.
+        model.fit(
+            dataset,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            callbacks=[guard, bar, saver],
+            verbose=0,
         )
+    guard.check()
+    return {
+        **{metric.name: float(metric.result()) for metric in model.metrics},
+        "images_per_sec": bar.images_per_sec,
+        "input_wait_fraction": bar.input_wait_fraction,
+    }
 
 
 def _report(run_directory, board, row, epochs):

@@ -6,6 +6,11 @@ import pathlib
 
 from csml_tf.errors import InputError
 
+# Tells the images of a run from others; beside the recipe's settings in config.gin.
+_FINGERPRINT = "DATA_FINGERPRINT"
+# What a run may change on the way, because it changes no result.
+_FREE_SETTINGS = ("CHECKPOINT_EVERY_STEPS", "pretrain.checkpoint_every_steps")
+
 
 class RunDirectory:
     """`config.gin`, `checkpoints/`, `tensorboard/`, `metrics.jsonl`, `saved_model/`.
@@ -32,23 +37,37 @@ class RunDirectory:
                 "choose another with --model_dir."
             ) from error
 
-    def claim(self, config_text):
+    def claim(self, config_text, source):
         """Writes the run's configuration, or checks that it is the one already here.
 
         Args:
             config_text: the settings, one `name = value` per line; lines that begin
-                with "#" do not count.
+                with "#" do not count. How often checkpoints are written may change.
+            source: `sources.base.ImageSource` of the training images.
 
         Raises:
-            InputError: if the folder holds a run with other settings; names the first.
+            InputError: if the folder holds a run with other settings, and names the first,
+                or on other images.
         """
-        if not self.config.exists():
-            write_atomically(self.config, config_text)
-            return
-        there, here = _settings(self.config.read_text()), _settings(config_text)
+        config_text = f"{config_text.rstrip()}\n{_FINGERPRINT} = {source.fingerprint!r}\n"
+        there = _settings(self.config.read_text()) if self.config.exists() else None
+        here = _settings(config_text)
         if there == here:
             return
-        name = next(n for n in sorted({*there, *here}) if there.get(n) != here.get(n))
+        if there is None or _what_counts(there) == _what_counts(here):
+            write_atomically(self.config, config_text)
+            return
+        there, here = _what_counts(there), _what_counts(here)
+        names = [n for n in sorted({*there, *here}) if there.get(n) != here.get(n)]
+        # Another DATASET has other images, too.
+        names.sort(key=lambda n: n == _FINGERPRINT)
+        if names == [_FINGERPRINT] and _FINGERPRINT in there:
+            raise InputError(
+                f"The images of {source.name} have changed since the run in {self.path} began "
+                f"(fingerprint {there[_FINGERPRINT]} then and {here[_FINGERPRINT]} now): bring "
+                "the old ones back, or choose another --model_dir."
+            )
+        name = names[0]
         raise InputError(
             f"{self.path} belongs to a run with other settings ({name} is "
             f"{there.get(name, 'not set')} there and {here.get(name, 'not set')} here): choose "
@@ -103,6 +122,10 @@ def write_atomically(path, text):
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
+
+
+def _what_counts(settings):
+    return {name: value for name, value in settings.items() if name not in _FREE_SETTINGS}
 
 
 def _settings(config_text):

@@ -105,7 +105,7 @@ def collect(
 ):
     """Makes the images of one step again, with the run's own functions and seeds.
 
-    The step is one of the newest epoch that has a checkpoint, since the neighbours it was
+    The step is one of the newest epoch that a checkpoint is of, since the neighbours it was
     trained with are known. Without a run it is one of the first epoch, and random images
     stand in for the neighbours.
 
@@ -138,7 +138,8 @@ def collect(
     epoch = 0
     if checkpoints is not None:
         model.compile(optimizer=make_optimizer())
-        epoch = checkpoint.RunCheckpoint(checkpoints, model, table).restore() - 1
+        progress = checkpoint.RunCheckpoint(checkpoints, model, table).restore()
+        epoch = progress.epoch if progress.has_begun else progress.epoch - 1
         if epoch < 0:
             raise InputError(
                 f"There is no checkpoint in {checkpoints} yet: let tools/train.py finish an "

@@ -24,6 +24,7 @@ BINDINGS = (
 )
 
 
+@pytest.mark.slow
 class ResumeTest(tf.test.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -67,7 +68,6 @@ class ResumeTest(tf.test.TestCase):
         self.assertEqual(run_state.figures(self.whole), run_state.figures(directory))
         self.assertLen(run_state.figures(directory), 3)
 
-    @pytest.mark.slow
     def test_killed_at_random_moments(self):
         rng = np.random.default_rng(SEED)
         directory = self.folder / "killed"
@@ -86,7 +86,6 @@ class ResumeTest(tf.test.TestCase):
         self.assertIn(f"Going on from {directory} after ", text)
         self.check_ends_like_the_whole_run(directory)
 
-    @pytest.mark.slow
     def test_stopped_in_mid_epoch(self):
         directory = self.folder / "stopped"
         process = self.start(directory)

@@ -96,6 +96,7 @@ class MidEpochTest(tf.test.TestCase, parameterized.TestCase):
             self.model.mean.update_state(value)
         self.fit(first_step=3)
         self.assertEqual(float(self.model.mean.result()), sum(range(10)) / 10)
+        self.model.mean.update_state(1000.0)
         self.fit()  # And begin anew with an epoch.
         self.assertEqual(float(self.model.mean.result()), sum(range(10)) / 10)
 

@@ -86,6 +86,9 @@ class ResumeTest(tf.test.TestCase):
                 )
             self.assertEmpty(run_state.figures(directory))
             self.assertEqual(run_state.load(directory)["step"], 2)
+            # After the mining, step 1 and step 2.
+            newest = tf.train.latest_checkpoint(directory / "checkpoints")
+            self.assertEndsWith(newest, "ckpt-3")
             for age, path in enumerate(sorted(directory.glob("checkpoints/ckpt-*"))):
                 os.utime(path, (1e9 - age, 1e9 - age))
             # In the last step of an epoch, which needs nothing more.
