@@ -83,6 +83,11 @@ def _explain(error):
     if _is_of_storage(error):
         what = errors.first_line(error)
         return _EXIT_FAILED, f"{what}: free some space or choose another folder."
+    if "Collective ops is aborted" in text or isinstance(error, tf.errors.DeadlineExceededError):
+        return _EXIT_FAILED, (
+            f"Another worker has died or hangs ({errors.first_line(error)}): see its own last "
+            "lines, and start all workers again; the run goes on from its newest checkpoint."
+        )
     if isinstance(error, tf.errors.ResourceExhaustedError):
         return _EXIT_FAILED, (
             "The device has too little memory: lower GLOBAL_BATCH_SIZE, or WIDTH, for training, "

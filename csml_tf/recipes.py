@@ -22,7 +22,7 @@ from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_resnet
 from csml_tf.reports import views as views_report
-from csml_tf.training import optim, step_images
+from csml_tf.training import optim, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
@@ -118,18 +118,19 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
         model = _run(directory, source, strategy, settings, monitors, center_view=center_view)
     except (ValueError, TypeError) as error:
         raise _recipe_fault(error) from error
-    last_row = directory.read_metrics()[-1]
     card = {
         "id": directory.path.resolve().name,
         "data": source.name,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
         "feature_dim": model.query_encoder.feature_dim,
-        "epochs": last_row["epoch"],
+        "epochs": int(model.epoch.numpy()) + 1,
     }
-    saved_model.export(
-        model.query_encoder, directory.saved_model, center_view.mean, center_view.std, card
-    )
+    with workers.own_directory(strategy, directory) as own_directory:
+        saved_model.export(
+            model.query_encoder, own_directory.saved_model, center_view.mean, center_view.std, card
+        )
+        workers.meet(strategy)
     return directory.summary()
 
 

@@ -35,7 +35,8 @@ def all_gather(values):
         return values
     if isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy):
         return all_gather_by_sum(values)  # The collective below is not made for a TPU.
-    gathered = tf.distribute.get_replica_context().all_gather(values, axis=0)
+    # An output of a function has no device, and collectives ask for one: hence the identity.
+    gathered = tf.distribute.get_replica_context().all_gather(tf.identity(values), axis=0)
     return tf.ensure_shape(gathered, [replicas * values.shape[0], *values.shape[1:]])
 
 
@@ -54,6 +55,14 @@ def all_gather_by_sum(values):
     placed = tf.where(mine, values[None], tf.zeros_like(values)[None])
     gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
     return tf.reshape(gathered, [replicas * values.shape[0], *values.shape[1:]])
+
+
+def mean(values):
+    """The mean over the replicas of a tensor, the same on each."""
+    if num_replicas() == 1:
+        return values
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values) / num_replicas()
 
 
 def update(variables, function, *values):

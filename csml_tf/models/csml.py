@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from csml_tf import draws, losses
 from csml_tf.augment import cutmix
-from csml_tf.models import cross_replica, encoder, key_queue, momentum_encoder
+from csml_tf.models import cross_replica, encoder, key_queue, momentum_encoder, running_means
 
 # The views of one anchor, as the input pipeline names them.
 ANCHOR_VIEWS = ("query", "key")
@@ -129,11 +129,11 @@ class CsMl(tf.keras.Model):
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         # Time that `fit` has spent waiting for its next batch, seconds.
         self.input_wait_s = 0.0
-        self._trackers = {"loss": tf.keras.metrics.Mean("loss")}
-        for level in self.query_encoder.levels:
-            for kind in self.query_kinds:
-                name = f"loss_{level}_{kind}"
-                self._trackers[name] = tf.keras.metrics.Mean(name)
+        # The loss and its parts, over the steps of an epoch.
+        levels = self.query_encoder.levels
+        self.means = running_means.RunningMeans(
+            ["loss", *(_part(level, kind) for level in levels for kind in self.query_kinds)]
+        )
         self.built = True
 
     @property
@@ -158,9 +158,29 @@ class CsMl(tf.keras.Model):
         return self.query_encoder.trainable_weights
 
     @property
+    def shared_state(self):
+        """{name: variable} of what all replicas have to hold alike, bit for bit."""
+        encoders = {"query": self.query_encoder, "key": self.key_encoder.encoder}
+        weights = {
+            f"{variable.name} of the {name} encoder": variable
+            for name, each in encoders.items()
+            for variable in each.trainable_variables
+        }
+        queues = {
+            variable.name: variable
+            for queue in self.queues.values()
+            for variable in queue.variables
+        }
+        return {**queues, **weights}
+
+    @property
     def metrics(self):
-        """Running means over an epoch: the loss and its parts, by level and query kind."""
-        return list(self._trackers.values())
+        """None of Keras': see `means`."""
+        return []
+
+    def reset_metrics(self):
+        """Called by `fit` at the beginning of an epoch."""
+        self.means.reset()
 
     def call(self, images, training=None):
         """[batch, height, width, 3] -> {level: [batch, dim]} by the query encoder."""
@@ -237,7 +257,7 @@ class CsMl(tf.keras.Model):
                 {name: arguments of `photometric` after the name} where there is one.
 
         Returns:
-            {metric name: its mean over the epoch so far}.
+            {name in `means`: its mean over the epoch so far, over all replicas}.
         """
         iteration = self.optimizer.iterations
         if self.photometric is not None:
@@ -247,7 +267,7 @@ class CsMl(tf.keras.Model):
         keys = {level: cross_replica.own_part(key) for level, key in all_keys.items()}
         queries = self.make_queries(views, iteration)
 
-        gradients = self._train_queries(queries, keys)
+        gradients, step_losses = self._train_queries(queries, keys)
         variables = self.query_encoder.trainable_variables
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
@@ -255,7 +275,7 @@ class CsMl(tf.keras.Model):
         for level, queue in self.queues.items():
             # The anchor's keys only, of all replicas; never the neighbours'.
             queue.enqueue(all_keys[level][:, 0])
-        return {name: tracker.result() for name, tracker in self._trackers.items()}
+        return self.means.update(step_losses)
 
     def _step_seed(self, iteration, stream):
         return draws.fold_in([self.seed, self.seed], iteration, stream)
@@ -282,13 +302,13 @@ class CsMl(tf.keras.Model):
 
         Returns:
             This replica's share of the gradients of the whole loss, multiplied by the
-            optimizer's loss scale where it has one.
+            optimizer's loss scale where it has one; and {name in `means`: this replica's loss}.
         """
         batch = next(iter(keys.values())).shape[0]
         # Of 1 or more images per anchor: small views come together.
         counts = {kind: images.shape[0] // batch for kind, (images, _) in queries.items()}
         gradients = None
-        total_loss = 0.0
+        step_losses = dict.fromkeys(self.means.names, 0.0)
         finished = list(keys.values())
         for kind, (images, weights) in queries.items():
             share = counts[kind] / sum(counts.values()) / self.accumulation_steps
@@ -302,18 +322,17 @@ class CsMl(tf.keras.Model):
                     part_images, *others, share
                 )
                 for level, level_loss in level_losses.items():
-                    self._trackers[f"loss_{level}_{kind}"].update_state(level_loss)
-                    total_loss += self.level_weights[level] * level_loss * share
+                    step_losses[_part(level, kind)] += level_loss / self.accumulation_steps
+                    step_losses["loss"] += self.level_weights[level] * level_loss * share
                 if gradients is None:
                     gradients = part_gradients
                 else:
                     gradients = [a + b for a, b in zip(gradients, part_gradients)]
                 # To wait for a function's own output is to wait for its assignments only,
                 # which the forward pass makes; behind an identity it is to wait for the
-                # gradient.
+                # gradient. Nor has a function's output a device, which collectives ask for.
                 finished = [tf.identity(gradient) for gradient in gradients]
-        self._trackers["loss"].update_state(total_loss)
-        return gradients
+        return finished, step_losses
 
     def _split(self, tensors):
         """Nested tensors of one batch -> `accumulation_steps` of the same structure."""
@@ -393,6 +412,11 @@ class CsMl(tf.keras.Model):
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
         return level_losses, gradients
+
+
+def _part(level, kind):
+    """Name of a part of the loss, in logs and metrics."""
+    return f"loss_{level}_{kind}"
 
 
 def _check_level_weights(level_weights, levels):

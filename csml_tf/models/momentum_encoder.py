@@ -21,7 +21,8 @@ class MomentumEncoder(tf.Module):
         super().__init__(name="momentum_encoder")
         self.encoder = make_encoder()
         self.encoder.set_weights(query_encoder.get_weights())
-        self._followed = query_encoder.trainable_variables
+        # In a function, or checkpoints would hold them as part of this object.
+        self._followed = lambda: query_encoder.trainable_variables
 
     def __call__(self, images, training=None):
         """[batch, height, width, 3] -> {level: [batch, dim]}, cut off from the gradient."""
@@ -34,7 +35,7 @@ class MomentumEncoder(tf.Module):
         def move(key, query):
             key.assign_sub((1.0 - decay) * (key - query))
 
-        cross_replica.update(self.encoder.trainable_variables, move, self._followed)
+        cross_replica.update(self.encoder.trainable_variables, move, self._followed())
 
 
 def embed_shuffled(embed, images, seed):

@@ -49,13 +49,18 @@ class RunCheckpoint:
         model: `CsMl`, compiled.
         table: `NeighborTable` or None.
         max_to_keep: newest checkpoints that stay.
+        read_from: where `find_newest` and `load` look; None is `directory`.
     """
 
-    def __init__(self, directory, model, table=None, max_to_keep=3):
+    def __init__(self, directory, model, table=None, max_to_keep=3, read_from=None):
         # Slots are made with the first step; a restore wants them before it.
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
         self._model = model
         self._files = checkpoint_files.CheckpointFiles(directory)
+        self._read = (
+            self._files if read_from is None else checkpoint_files.CheckpointFiles(read_from)
+        )
         self._max_to_keep = max_to_keep
         self._damaged = set()
         self._newest = (None, Progress())
@@ -111,38 +116,54 @@ class RunCheckpoint:
         self._files.keep_only(sound[-self._max_to_keep :])
 
     def restore(self):
-        """Loads the newest checkpoint that is whole; warns of newer ones that are not.
+        """Loads the newest checkpoint that is whole: `load(find_newest())`."""
+        return self.load(self.find_newest())
 
-        Nothing is loaded from a checkpoint before all of it has been read, so that a model
-        is never half of one checkpoint and half of another.
+    def find_newest(self):
+        """Number of the newest checkpoint that is whole; warns of newer ones that are not.
+
+        All of it has been read then, so that a model is never loaded half from it.
 
         Returns:
-            `Progress`; that of a run which has not begun where there is no checkpoint.
+            0 where there is no checkpoint.
 
         Raises:
-            InputError: if all checkpoints are damaged, or the newest whole one is of another
-                model or of another number of images.
+            InputError: if all checkpoints are damaged.
         """
-        numbers = self._files.numbers()
+        numbers = self._read.numbers()
         for number in reversed(numbers):
-            damage = self._files.find_damage(number)
+            damage = self._read.find_damage(number)
             if damage is None:
-                return self._load(self._files.prefix(number))
+                return number
             self._damaged.add(number)
             logging.warning(
                 "The checkpoint %s is damaged (%s): the one before is taken.",
-                self._files.prefix(number),
+                self._read.prefix(number),
                 damage,
             )
         if numbers:
             raise InputError(
-                f"No checkpoint in {self._files.directory} can be read ({len(numbers)} are "
+                f"No checkpoint in {self._read.directory} can be read ({len(numbers)} are "
                 "damaged): start anew with another --model_dir, or delete that folder to begin "
                 "this run again."
             )
-        return Progress()
+        return 0
 
-    def _load(self, prefix):
+    def load(self, number):
+        """Loads one checkpoint.
+
+        Args:
+            number: from `find_newest`.
+
+        Returns:
+            `Progress`; for 0 that of a run which has not begun, and nothing is loaded.
+
+        Raises:
+            InputError: if the checkpoint is of another model or another number of images.
+        """
+        if number == 0:
+            return Progress()
+        prefix = self._read.prefix(number)
         try:
             self._checkpoint.read(prefix).assert_existing_objects_matched()
         except (tf.errors.OpError, OSError, ValueError, IndexError, AssertionError) as error:

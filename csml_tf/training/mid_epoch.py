@@ -31,8 +31,7 @@ class MidEpoch(tf.keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Notes the running means that came with the checkpoint, before Keras resets them."""
-        variables = [variable for metric in self.model.metrics for variable in metric.variables]
-        self._means = [(variable, variable.numpy()) for variable in variables]
+        self._means = [(variable, variable.numpy()) for variable in self.model.means.variables]
 
     def on_epoch_begin(self, epoch, logs=None):
         """Gives the running means back, in the middle of an epoch."""
@@ -50,7 +49,9 @@ class MidEpoch(tf.keras.callbacks.Callback):
             return  # What follows an epoch saves.
         is_due = self._save_every and step % self._save_every == 0
         # A signal that comes after this line waits for the next step, which is saved too.
-        if is_due or self._stops.received is not None:
+        told_to_stop = self._stops.ask()
+        if is_due or told_to_stop:
             self._guard.check()
             self._checkpoints.save(self._row.progress(step, self._bar.timed))
+        if told_to_stop:
             self._stops.check(f"at step {step} of epoch {self._begun.epoch + 1}")

@@ -2,11 +2,14 @@
 
 import time
 
+import numpy as np
+import tensorflow as tf
 from absl import logging
 
 from csml_tf import mining
 from csml_tf.data import neighbor_table
 from csml_tf.errors import InputError
+from csml_tf.training import workers
 
 _SHARES = ("neighbor_purity", "neighbor_churn")
 
@@ -59,6 +62,8 @@ class NeighborRefresh:
         current = mining.mine_neighbors(
             encoder, self._source, self._center_view, self._num_neighbors
         )
+        # Every worker has mined; machines of two kinds may round differently.
+        current = workers.share(tf.distribute.get_strategy(), current.astype(np.int32))
         logs = {"mining_seconds": time.perf_counter() - started}
         if int(self.table.mined_at_epoch) >= 0:
             logs["neighbor_churn"] = neighbor_table.churn(previous, current)

@@ -1,6 +1,7 @@
 """A pretraining run from start to end: read this to see what happens when."""
 
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -8,7 +9,8 @@ from absl import logging
 
 from csml_tf.data import pipeline
 from csml_tf.errors import InputError
-from csml_tf.training import checkpoint, optim, run_lock
+from csml_tf.training import checkpoint, optim, workers
+from csml_tf.training import precision as precisions
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch_row import EpochRow
 from csml_tf.training.loss_guard import LossGuard
@@ -31,6 +33,8 @@ def run(
     augmentation,
     small_augmentation=None,
     augment_on="host",
+    precision="float32",
+    jit_compile=False,
     center_view,
     epochs,
     global_batch_size,
@@ -44,6 +48,10 @@ def run(
     checkpoint, in the middle of an epoch too. Checkpoints are written at each epoch's end,
     after each mining, before a monitor measures, every `checkpoint_every_steps` steps, and
     when SIGTERM or SIGINT asks the run to stop.
+
+    Under a strategy with several workers each of them calls this with the same arguments.
+    All do the same but for the files, which are the chief's: the others keep theirs in a
+    temporary folder, and read the chief's checkpoints from a folder that all workers see.
 
     Args:
         run_directory: `RunDirectory`.
@@ -62,6 +70,8 @@ def run(
         small_augmentation: the same for small views; needed if the model takes any.
         augment_on: "host" or "device": where colours, blur and normalisation are done;
             crops always on the host.
+        precision: of the encoders' computations, one of `precisions.NAMES`.
+        jit_compile: whether XLA compiles the training step.
         center_view: `augment.center_view.CenterView`.
         epochs: of the whole run.
         global_batch_size: anchors per step, over all replicas.
@@ -77,8 +87,8 @@ def run(
     Raises:
         InputError: if source, batch, queue and recipe do not fit each other, the run
             directory belongs to a run with other settings or images or is in use by
-            another process, no checkpoint can be read, the disk is full, or the loss is no
-            longer a finite number.
+            another process, another worker has other ones, no checkpoint can be read, the
+            disk is full, or the loss is no longer a finite number.
         stop_signals.Stopped: if SIGTERM or SIGINT has come; the state is saved.
     """
     save_every = checkpoint_every_steps or 0
@@ -91,43 +101,49 @@ def run(
     def photometric(view_name, crops, uniforms):
         return augmentations[view_name].photometric(crops, uniforms)
 
-    with strategy.scope():
+    with strategy.scope(), precisions.policy(precision):
         model = make_model(seed=seed, photometric=photometric if augment_on == "device" else None)
-        model.compile(optimizer=make_optimizer())
+        optimizer = precisions.scale_loss(make_optimizer(), precision)
+        model.compile(optimizer, jit_compile=jit_compile)
     augmentations = choose_augmentations(model, augmentation, small_augmentation)
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
     _check_sizes(model, source, global_batch_size, strategy)
     peak_learning_rate = optim.scale_learning_rate(learning_rate_per_256_images, global_batch_size)
 
-    with run_lock.hold(run_directory.path):
-        run_directory.claim(settings(), source)
-        with strategy.scope():
-            checkpoints = checkpoint.RunCheckpoint(run_directory.checkpoints, model, table)
-            progress = checkpoints.restore()
-        run_directory.drop_metrics_after(progress.epoch)
+    text = settings()
+    workers.check_same_settings(strategy, f"{text}\n{source.fingerprint}")
+
+    with workers.own_directory(strategy, run_directory) as own_directory:
+        own_directory.claim(text, source)
+        checkpoints = checkpoint.RunCheckpoint(
+            own_directory.checkpoints, model, table, read_from=run_directory.checkpoints
+        )
+        progress = checkpoints.load(workers.share_number(strategy, checkpoints.find_newest))
+        own_directory.drop_metrics_after(progress.epoch)
         if progress.epoch >= epochs:
             logging.info("%s is finished: %d epochs are done.", run_directory.path, epochs)
             return model
         if progress != Progress():
             logging.info("Going on from %s after %s.", run_directory.path, progress)
-        board = tf.summary.create_file_writer(str(run_directory.tensorboard))
+        board = tf.summary.create_file_writer(str(own_directory.tensorboard))
 
-        with StopSignals() as stops:
+        with StopSignals(functools.partial(workers.largest, strategy)) as stops:
             for epoch in range(progress.epoch, epochs):
                 begun = progress if epoch == progress.epoch else Progress(epoch)
                 learning_rate = schedule(epoch, epochs, peak_learning_rate)
                 row = EpochRow(begun, num_steps, learning_rate)
                 if refresh is not None and refresh.is_due(epoch):
-                    with stops.ending_at_once(f"mining the neighbors before epoch {epoch + 1}"):
+                    doing = f"mining the neighbors before epoch {epoch + 1}"
+                    with strategy.scope(), stops.ending_at_once(doing):
                         row.update(refresh.refresh(model.key_encoder.encoder, epoch))
                     checkpoints.save(row.progress(step=0))
                 due = [monitor for monitor in monitors if monitor.is_due(epoch + 1, epochs)]
                 if "loss" not in row:  # It is, where a run was stopped while it measured.
                     model.epoch.assign(epoch)
                     model.optimizer.learning_rate.assign(learning_rate)
-                    dataset = pipeline.make_epoch(
-                        *(source, augmentations, global_batch_size, seed, epoch, table),
+                    dataset = _make_dataset(
+                        *(strategy, source, augmentations, global_batch_size, seed, epoch, table),
                         first_step=begun.step,
                         augment_on=augment_on,
                     )
@@ -138,13 +154,18 @@ def run(
                     saver = MidEpoch(
                         *(begun, row, num_steps, save_every, guard, bar, checkpoints, stops)
                     )
-                    row.update(_fit(model, dataset, epoch, guard, bar, saver))
+                    row.update(
+                        _fit(model, dataset, num_steps - begun.step, epoch, guard, bar, saver)
+                    )
+                    model.average_moving_statistics()
+                    workers.check_same_state(strategy, model.shared_state, table)
                     if due:
                         checkpoints.save(row.progress(num_steps))
                 for monitor in due:
-                    with stops.ending_at_once(f"measuring after epoch {epoch + 1}"):
+                    doing = f"measuring after epoch {epoch + 1}"
+                    with strategy.scope(), stops.ending_at_once(doing):
                         row.update(monitor.measure(model.query_encoder))
-                _report(run_directory, board, row.read(), epochs)
+                _report(own_directory, board, row.read(), epochs)
                 checkpoints.save(Progress(epoch + 1))
                 stops.check(f"after epoch {epoch + 1}")
     return model
@@ -184,10 +205,12 @@ def _check_numbers(source, epochs, global_batch_size, checkpoint_every_steps):
 
 def _check_sizes(model, source, global_batch_size, strategy):
     replicas = strategy.num_replicas_in_sync
-    if replicas > 1:
+    parts = replicas * model.accumulation_steps
+    if global_batch_size % parts:
         raise InputError(
-            f"This version trains on one device, and the strategy has {replicas}: "
-            "use --strategy=none."
+            f"A batch of {global_batch_size} images cannot be spread evenly over {replicas} "
+            f"replicas with {model.accumulation_steps} accumulation steps each: choose "
+            f"GLOBAL_BATCH_SIZE as a multiple of {parts}."
         )
     groups = model.query_encoder.bn_groups
     if global_batch_size % groups:
@@ -212,12 +235,34 @@ def _check_sizes(model, source, global_batch_size, strategy):
         )
 
 
-def _fit(model, dataset, epoch, guard, bar, saver):
+def _make_dataset(strategy, source, augmentations, global_batch_size, *others, **options):
+    """`pipeline.make_epoch`, in which each worker makes the images of its own replicas only."""
+    replicas = strategy.num_replicas_in_sync
+
+    def make_own(context):
+        workers = context.num_input_pipelines
+        dataset = pipeline.make_epoch(
+            *(source, augmentations, global_batch_size, *others),
+            part=context.input_pipeline_id,
+            num_parts=workers,
+            **options,
+        )
+        if replicas == workers:
+            return dataset
+        return dataset.rebatch(global_batch_size // replicas).prefetch(tf.data.AUTOTUNE)
+
+    if replicas == 1:
+        return make_own(tf.distribute.InputContext())
+    return strategy.distribute_datasets_from_function(make_own)
+
+
+def _fit(model, dataset, num_steps, epoch, guard, bar, saver):
     """The steps of an epoch, or those that are left: {name: mean over the whole epoch}."""
     with contextlib.closing(bar):
         # The saver comes last, because it may end the run.
         model.fit(
             dataset,
+            steps_per_epoch=num_steps,
             initial_epoch=epoch,
             epochs=epoch + 1,
             callbacks=[guard, bar, saver],
@@ -225,7 +270,7 @@ def _fit(model, dataset, epoch, guard, bar, saver):
         )
     guard.check()
     return {
-        **{metric.name: float(metric.result()) for metric in model.metrics},
+        **model.means.result(),
         "images_per_sec": bar.images_per_sec,
         "input_wait_fraction": bar.input_wait_fraction,
     }

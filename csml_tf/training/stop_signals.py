@@ -27,7 +27,11 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """Within it, SIGTERM and SIGINT are noted until the run asks for them.
+    """Within it, SIGTERM and SIGINT are noted until the run asks for them with `check`.
+
+    Args:
+        agree: function from the number of this worker's signal, 0 for none, to that of any
+            worker's, the same on all; every worker has to `check` at the same places.
 
     A second SIGINT ends the process at once, in the middle of a step too. Outside the main
     thread, where Python handles no signals, nothing is ever noted. Leaving puts the handlers
@@ -37,8 +41,9 @@ class StopSignals:
         received: number of the first signal; None before.
     """
 
-    def __init__(self):
+    def __init__(self, agree=lambda number: number):
         self.received = None
+        self._agree = agree
         self._doing = None
 
     def __enter__(self):
@@ -66,9 +71,16 @@ class StopSignals:
         if error is None:
             self.check("after its last step")
 
+    def ask(self):
+        """Whether a signal has come to any worker."""
+        # One that comes while the workers agree waits for the next time.
+        agreed = self._agree(self.received or 0)
+        self.received = self.received or agreed or None
+        return bool(agreed)
+
     def check(self, where):
         """Raises `Stopped` if a signal has come; `where` goes into its text."""
-        if self.received is not None:
+        if self.ask():
             raise Stopped(self.received, where)
 
     def end_at_once(self, doing):

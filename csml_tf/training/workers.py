@@ -4,32 +4,32 @@ With one process all of this is quick and trivially true. Inside a step replicas
 `models.cross_replica`; here whole processes do, between steps.
 """
 
+import contextlib
 import hashlib
+import tempfile
 
 import numpy as np
 import tensorflow as tf
 
 from csml_tf.errors import InputError
+from csml_tf.training import run_lock, strategies
 
 
-def check_same_text(strategy, text, what):
-    """Ends all workers if they do not have the same text.
+def check_same_settings(strategy, text):
+    """Refuses to begin where a worker has another recipe or other images.
 
     Args:
         strategy: `tf.distribute.Strategy`.
-        text: of this worker, such as its settings.
-        what: the name of the text in the error.
+        text: of this worker, all that decides the result of the run.
 
     Raises:
         InputError: on every worker, if one has another text.
     """
-    digest = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.int32)
-    digests = _gather(strategy, digest)
-    strangers = sorted({i for i, other in enumerate(digests) if (other != digests[0]).any()})
+    strangers = _differing(_gather(strategy, _digest(text.encode())))
     if strangers:
         raise InputError(
-            f"The {what} of replica {', '.join(map(str, strangers))} differs from that of replica "
-            "0: start all workers with the same command, recipe and data set."
+            f"The recipe, its overrides or the images of {strangers} differ from those of "
+            "replica 0: start all workers with the same command and the same data."
         )
 
 
@@ -39,7 +39,7 @@ def check_same_state(strategy, variables, table=None):
     Args:
         strategy: `tf.distribute.Strategy`.
         variables: {name: variable that every replica holds a copy of}.
-        table: [num_images, num_neighbors] integer, the neighbour table of this worker.
+        table: `NeighborTable` of this worker, or None.
 
     Raises:
         RuntimeError: on every worker, with the names of what differs and the replicas.
@@ -47,7 +47,8 @@ def check_same_state(strategy, variables, table=None):
     if strategy.num_replicas_in_sync == 1:
         return
     if table is not None:
-        check_same_text(strategy, hashlib.sha256(table.tobytes()).hexdigest(), "neighbor table")
+        indices = table.neighbor_indices.numpy()
+        _check_equal("neighbor table", _gather(strategy, _digest(indices.tobytes())))
 
     @tf.function
     def run():
@@ -59,11 +60,7 @@ def check_same_state(strategy, variables, table=None):
 
     found = run().numpy()
     for name, values in zip(variables, found.T):
-        if (values != values[0]).any():
-            raise RuntimeError(
-                f"The replicas {np.flatnonzero(values != values[0]).tolist()} hold another {name} "
-                "than replica 0: the checkpoints since the last epoch cannot be trusted."
-            )
+        _check_equal(name, values)
 
 
 def share(strategy, value):
@@ -89,6 +86,57 @@ def share(strategy, value):
         return strategy.experimental_local_results(strategy.run(add_up, args=(own,)))[0]
 
     return run(strategy.experimental_distribute_values_from_function(own)).numpy()
+
+
+def share_number(strategy, find):
+    """The number that the first worker's `find()` returns, on every worker."""
+    number = find() if strategies.is_chief(strategy) else 0
+    return int(share(strategy, np.array([number], np.int32))[0])
+
+
+def largest(strategy, number):
+    """The largest of all workers' whole numbers, on every worker."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return number
+    return int(_gather(strategy, np.array([number], np.int32)).max())
+
+
+def meet(strategy):
+    """Waits for all workers: who leaves early is taken for dead by the others."""
+    largest(strategy, 0)
+
+
+@contextlib.contextmanager
+def own_directory(strategy, run_directory):
+    """The run directory for the chief, locked; a temporary one for any other worker.
+
+    TensorFlow wants every worker to take part when a model is saved, though one would do.
+    """
+    if strategies.is_chief(strategy):
+        with run_lock.hold(run_directory.path):
+            yield run_directory
+    else:
+        with tempfile.TemporaryDirectory(prefix="csml_tf_worker_") as folder:
+            yield type(run_directory)(folder)
+
+
+def _check_equal(name, values):
+    strangers = _differing(values)
+    if strangers:
+        raise RuntimeError(
+            f"The {name} of {strangers} is not that of replica 0: go on from a checkpoint of an "
+            "earlier epoch, since those of this one cannot be trusted."
+        )
+
+
+def _differing(values):
+    """Words for the rows that are not equal to the first; empty where all are."""
+    strangers = [str(i) for i, row in enumerate(values) if np.any(row != values[0])]
+    return f"replica {', '.join(strangers)}" if strangers else ""
+
+
+def _digest(data):
+    return np.frombuffer(hashlib.sha256(data).digest(), np.int32)
 
 
 def _gather(strategy, value):

@@ -15,6 +15,7 @@ ROWS = {
     "csml_tf.progress": 0,
     "csml_tf.quiet": 0,
     "csml_tf.losses": 0,
+    "csml_tf.draws": 0,
     "csml_tf.similarity": 0,
     "csml_tf.augment": 0,
     "csml_tf.models": 1,

@@ -4,6 +4,7 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf.models.running_means import RunningMeans
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch_row import EpochRow
 from csml_tf.training.mid_epoch import MidEpoch
@@ -17,16 +18,14 @@ class MeanModel(tf.keras.Model):
 
     def __init__(self):
         super().__init__()
-        self.mean = tf.keras.metrics.Mean("loss")
+        self.means = RunningMeans(["loss"])
         self.compile()
 
-    @property
-    def metrics(self):
-        return [self.mean]
+    def reset_metrics(self):
+        self.means.reset()
 
     def train_step(self, value):
-        self.mean.update_state(value)
-        return {"loss": self.mean.result()}
+        return self.means.update({"loss": value})
 
 
 class MidEpochTest(tf.test.TestCase, parameterized.TestCase):
@@ -73,7 +72,7 @@ class MidEpochTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(Stopped, "^Stopped by SIGTERM at step 7 of epoch 5: repeat"):
             self.fit(4, 0, signal_at=7)
         self.assertEqual([progress.step for progress in self.saved()], [7])
-        self.assertEqual(float(self.model.mean.result()), (4 + 5 + 6) / 3)
+        self.assertEqual(self.model.means.result()["loss"], (4 + 5 + 6) / 3)
 
     def test_first_step_is_not_waited_for(self):
         with self.assertRaisesRegex(Stopped, "SIGTERM while making the first step, which will"):
@@ -93,12 +92,12 @@ class MidEpochTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_running_means_go_on(self):
         for value in (0.0, 1.0, 2.0):
-            self.model.mean.update_state(value)
+            self.model.means.update({"loss": value})
         self.fit(first_step=3)
-        self.assertEqual(float(self.model.mean.result()), sum(range(10)) / 10)
-        self.model.mean.update_state(1000.0)
+        self.assertEqual(self.model.means.result()["loss"], sum(range(10)) / 10)
+        self.model.means.update({"loss": 1000.0})
         self.fit()  # And begin anew with an epoch.
-        self.assertEqual(float(self.model.mean.result()), sum(range(10)) / 10)
+        self.assertEqual(self.model.means.result()["loss"], sum(range(10)) / 10)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ BATCH = 8
 def train(name, steps=4):
     with precision.policy(name):
         tf.keras.utils.set_random_seed(0)
-        model = CsMl(tiny_run.make_encoder, num_negatives=64, ema_decay=0.9, neighbor_warmup_epochs=0)
+        model = CsMl(
+            tiny_run.make_encoder, num_negatives=64, ema_decay=0.9, neighbor_warmup_epochs=0
+        )
         model.compile(precision.scale_loss(optim.TorchSGD(0.05), name))
     rng = np.random.default_rng(0)
     step = tf.function(model.train_step)
@@ -52,9 +54,7 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         model, _ = train("mixed_float16", steps=1)
         before = [weight.numpy() for weight in model.trainable_weights]
         scale = float(model.optimizer.loss_scale)
-        views = {
-            name: tf.fill([BATCH, 16, 16, 3], np.float32(np.inf)) for name in model.view_names
-        }
+        views = {name: tf.fill([BATCH, 16, 16, 3], np.float32(np.inf)) for name in model.view_names}
         model.train_step(views)
         for weight, value in zip(model.trainable_weights, before):
             self.assertAllEqual(weight, value)
@@ -62,9 +62,7 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_export_computes_in_float32(self):
         model, _ = train("mixed_bfloat16", steps=1)
-        exported, _ = saved_model.make_export_models(
-            model.query_encoder, (0.5,) * 3, (0.25,) * 3
-        )
+        exported, _ = saved_model.make_export_models(model.query_encoder, (0.5,) * 3, (0.25,) * 3)
         self.assertEqual({layer.compute_dtype for layer in exported.layers}, {"float32"})
         images = np.random.default_rng(0).uniform(size=[3, 32, 32, 3]).astype("float32")
         expected = model.query_encoder.pooled_features((images - 0.5) / 0.25)

@@ -123,7 +123,7 @@ class ResumeTest(tf.test.TestCase):
             "cursor",
             "neighbor_indices",
             "optimizer/_variables/16",
-            "_trackers/loss/total",
+            "means/_totals",
             "finished_epochs",
         ):
             self.assertTrue(any(part in name for name in actual), part)
@@ -256,10 +256,15 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
                 global_batch_size=2,
             )
 
-    def test_rejects_several_replicas(self):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        with self.assertRaisesRegex(InputError, "--strategy=none"):
+    def test_rejects_a_batch_that_replicas_cannot_share(self):
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{i}" for i in range(3)])
+        with self.assertRaisesRegex(ValueError, "choose BN_GROUPS as a multiple of 3, or 1"):
             tiny_run.run(tiny_run.make_temp_dir(self.addCleanup), strategy=strategy)
+        make_model = functools.partial(tiny_run.make_model, bn_groups=3)
+        with self.assertRaisesRegex(InputError, "over 3 replicas .* as a multiple of 3"):
+            tiny_run.run(
+                tiny_run.make_temp_dir(self.addCleanup), strategy=strategy, make_model=make_model
+            )
 
     def test_warns_of_a_queue_longer_than_the_data_set(self):
         make_model = functools.partial(tiny_run.make_model, num_negatives=49)

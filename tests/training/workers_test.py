@@ -2,6 +2,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf.data.neighbor_table import NeighborTable
 from csml_tf.training import workers
 
 
@@ -23,7 +24,8 @@ class CheckSameStateTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(1, 2, 4)
     def test_equal_replicas_pass(self, replicas):
         strategy = make_strategy(replicas) if replicas > 1 else tf.distribute.get_strategy()
-        workers.check_same_state(strategy, self.make_variables(strategy), np.zeros([3, 2], "int32"))
+        table = NeighborTable(num_images=3, num_neighbors=2)
+        workers.check_same_state(strategy, self.make_variables(strategy), table)
 
     @parameterized.parameters("last bit", "swapped rows", "cursor")
     def test_names_what_differs(self, fault):
@@ -39,11 +41,11 @@ class CheckSameStateTest(tf.test.TestCase, parameterized.TestCase):
             value += 1
         copy.assign(value)
         name = "cursor" if fault == "cursor" else "keys"
-        with self.assertRaisesRegex(RuntimeError, rf"replicas \[2\] hold another {name} than"):
+        with self.assertRaisesRegex(RuntimeError, f"The {name} of replica 2 is not that of"):
             workers.check_same_state(strategy, variables)
 
-    def test_same_text_in_one_process(self):
-        workers.check_same_text(make_strategy(), "EPOCHS = 3", "recipe")
+    def test_same_settings_in_one_process(self):
+        workers.check_same_settings(make_strategy(), "EPOCHS = 3")
 
     def test_one_process_shares_with_itself(self):
         table = np.arange(6, dtype=np.int32).reshape([3, 2])

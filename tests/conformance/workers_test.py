@@ -1,0 +1,150 @@
+"""Real worker processes, on this machine, by `tools/train.py`."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training import run_state
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+# A strange network on few images: what counts is that all runs end alike.
+BINDINGS = (
+    *("EPOCHS = 2", "GLOBAL_BATCH_SIZE = 64", "WIDTH = 2", "NEIGHBOR_WARMUP_EPOCHS = 1"),
+    *("MONITOR_EVERY_EPOCHS = 2", "CHECKPOINT_EVERY_STEPS = 8", "MINE_EVERY_EPOCHS = 1"),
+)
+LIMIT_S = 300
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Workers:
+    """The processes of one run."""
+
+    def __init__(self, model_dir, count=2, bindings_of_last=()):
+        self.logs = [tempfile.TemporaryFile("w+") for _ in range(count)]  # noqa: SIM115
+        addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+        self.processes = []
+        for index, log in enumerate(self.logs):
+            config = {
+                "cluster": {"worker": addresses},
+                "task": {"type": "worker", "index": index},
+            }
+            environment = {**os.environ, "TF_CONFIG": json.dumps(config)}
+            if count == 1:
+                del environment["TF_CONFIG"]
+            bindings = [*BINDINGS, *(bindings_of_last if index == count - 1 else ())]
+            command = [sys.executable, "tools/train.py", "--gin_file=quickstart.gin"]
+            command += [f"--gin_bindings={binding}" for binding in bindings]
+            command += [f"--model_dir={model_dir}", "--worker_timeout_s=60"]
+            self.processes.append(
+                subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            )
+
+    def output(self, index):
+        self.logs[index].seek(0)
+        return self.logs[index].read()
+
+    def wait_for(self, text, index=0):
+        end = time.monotonic() + LIMIT_S
+        while text not in self.output(index):
+            assert time.monotonic() < end, self.output(index)
+            assert self.processes[index].poll() is None, self.output(index)
+            time.sleep(0.2)
+
+    def end(self):
+        """-> [exit code of each]."""
+        return [process.wait(LIMIT_S) for process in self.processes]
+
+    def kill(self):
+        for process, log in zip(self.processes, self.logs):
+            process.kill()
+            process.wait()
+            log.close()
+
+
+@pytest.mark.slow
+class WorkersTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = pathlib.Path(folder.name)
+
+    def start(self, name, **options):
+        started = Workers(self.folder / name, **options)
+        self.addCleanup(started.kill)
+        return started
+
+    def check_end(self, name, expected):
+        """The runs ended with the same state."""
+        expected = run_state.load(self.folder / expected)
+        actual = run_state.load(self.folder / name)
+        self.assertEqual(expected.keys(), actual.keys())
+        for key, value in expected.items():
+            if value.dtype.kind == "f":
+                self.assertAllClose(actual[key], value, rtol=1e-2, atol=1e-3, msg=key)
+            elif "neighbor_indices" in key:  # Near ties may fall the other way.
+                self.assertGreater(np.mean(actual[key] == value), 0.99)
+            elif value.dtype.kind == "i":
+                self.assertAllEqual(actual[key], value, msg=key)
+
+    def test_two_equal_one_and_outlive_a_kill_and_a_stop(self):
+        one = self.start("one", count=1)
+        self.assertEqual(one.end(), [0], one.output(0))
+
+        two = self.start("two")
+        self.assertEqual(two.end(), [0, 0], two.output(0) + two.output(1))
+        self.check_end("two", "one")
+
+        # One worker is killed in the middle of the second epoch.
+        killed = self.start("killed")
+        killed.wait_for("epoch 1/2: loss")
+        killed.wait_for("epoch 2/2:  4")
+        killed.processes[1].kill()
+        began = time.monotonic()
+        self.assertEqual(killed.end(), [1, -signal.SIGKILL], killed.output(0))
+        self.assertLess(time.monotonic() - began, 60)
+        self.assertIn("Another worker has died or hangs", killed.output(0))
+        again = self.start("killed")
+        self.assertEqual(again.end(), [0, 0], again.output(0) + again.output(1))
+        self.assertIn("Going on from", again.output(0))
+        self.check_end("killed", "two")
+
+        # One worker is told to stop: all save and stop.
+        stopped = self.start("stopped")
+        stopped.wait_for("epoch 1/2:  1", index=1)
+        stopped.processes[1].send_signal(signal.SIGTERM)
+        self.assertEqual(stopped.end(), [143, 143], stopped.output(0) + stopped.output(1))
+        for index in (0, 1):
+            self.assertRegex(stopped.output(index), r"Stopped by SIGTERM at step \d+ of epoch 1")
+        again = self.start("stopped")
+        self.assertEqual(again.end(), [0, 0], again.output(0) + again.output(1))
+        self.check_end("stopped", "two")
+
+    def test_another_recipe_is_refused(self):
+        workers = self.start("other", bindings_of_last=["TEMPERATURE = 0.3"])
+        self.assertEqual(workers.end(), [2, 2], workers.output(0) + workers.output(1))
+        for index in (0, 1):
+            self.assertIn("or the images of replica 1 differ", workers.output(index))
+
+
+if __name__ == "__main__":
+    tf.test.main()
