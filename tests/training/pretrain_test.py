@@ -135,6 +135,25 @@ class ResumeTest(tf.test.TestCase):
             self.assertGreater(row["images_per_sec"], 0)
             self.assertBetween(row["input_wait_fraction"], 0, 1)
 
+    def test_two_replicas_end_where_one_ends(self):
+        strategy = tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+        )
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        with signal_after_step(1, 1), self.assertRaises(Stopped):
+            tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
+        tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
+        expected, actual = run_state.load(self.whole), run_state.load(directory)
+        self.assertEqual(expected.keys(), actual.keys())
+        for name, value in expected.items():
+            if value.dtype.kind == "f":
+                self.assertAllClose(actual[name], value, rtol=1e-3, atol=1e-4, msg=name)
+            elif value.dtype.kind == "i":
+                self.assertAllEqual(actual[name], value, msg=name)
+        rows = zip(run_state.figures(directory), run_state.figures(self.whole))
+        for row, expected_row in rows:
+            self.assertAllClose(row, expected_row, rtol=1e-4)
+
     def test_one_row_per_epoch(self):
         rows = RunDirectory(self.whole).read_metrics()
         self.assertEqual([row["epoch"] for row in rows], [1, 2, 3])
