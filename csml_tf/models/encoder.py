@@ -72,8 +72,8 @@ class MultiLevelEncoder(tf.keras.Model):
         together = self.bn_groups == 1 and accumulation_steps == 1
         if self.bn_groups % parts and not together:
             raise ValueError(
-                f"{self.bn_groups} batch norm groups cannot be spread over {replicas} replicas "
-                f"with {accumulation_steps} accumulation steps each: choose BN_GROUPS as a "
+                f"{self.bn_groups} batch norm groups do not fall on {replicas} replica(s) with "
+                f"{accumulation_steps} accumulation step(s) each: choose BN_GROUPS as a "
                 f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
             )
         for layer in self.backbone.layers:

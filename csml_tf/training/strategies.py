@@ -6,6 +6,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import errors
 from csml_tf.errors import InputError
 
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
@@ -83,8 +84,8 @@ def _make_tpu_strategy(tpu):
         if tpu not in (None, "local"):
             tf.config.experimental_connect_to_cluster(resolver)
         tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+    except (ValueError, OSError, tf.errors.OpError) as error:
+        reason = errors.first_line(error).split(". ")[0]
         raise InputError(
             f"There is no TPU {tpu or 'on this machine'} ({reason}): name one with --tpu, or "
             "choose another --strategy."

@@ -6,6 +6,7 @@ import signal
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -153,6 +154,18 @@ class ResumeTest(tf.test.TestCase):
         rows = zip(run_state.figures(directory), run_state.figures(self.whole))
         for row, expected_row in rows:
             self.assertAllClose(row, expected_row, rtol=1e-4)
+
+    @pytest.mark.slow
+    def test_float16_goes_on_with_its_loss_scale(self):
+        whole, directory = (tiny_run.make_temp_dir(self.addCleanup) for _ in range(2))
+        tiny_run.run(whole, EPOCHS, precision="mixed_float16")
+        with signal_after_step(1, 1), self.assertRaises(Stopped):
+            tiny_run.run(directory, EPOCHS, precision="mixed_float16")
+        tiny_run.run(directory, EPOCHS, precision="mixed_float16")
+        expected, actual = run_state.load(whole), run_state.load(directory)
+        self.assertTrue(any("loss_scale" in name for name in expected))
+        for name, value in expected.items():
+            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
 
     def test_one_row_per_epoch(self):
         rows = RunDirectory(self.whole).read_metrics()

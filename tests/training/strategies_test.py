@@ -101,6 +101,10 @@ class MakeTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "--tpu names a TPU, so it needs --strategy=tpu"):
             strategies.make("mirrored", tpu="somewhere")
 
+    def test_no_such_tpu(self):
+        with self.assertRaisesRegex(InputError, r"There is no TPU nowhere.invalid \("):
+            strategies.make("tpu", tpu="nowhere.invalid")
+
     def test_no_tpu(self):
         with self.assertRaisesRegex(InputError, r"There is no TPU on this machine \(.+\): name"):
             strategies.make("tpu")
