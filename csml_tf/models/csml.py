@@ -237,17 +237,15 @@ class CsMl(tf.keras.Model):
         In training each replica moves them by its own images; a replica uses its own copy in
         inference, so this comes before inference on several. Called outside of a step.
         """
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            return
+        if self.distribute_strategy.num_replicas_in_sync > 1:
+            with self.distribute_strategy.scope():
+                self._average_moving_statistics()
 
-        @tf.function
-        def average():
-            for each in (self.query_encoder, self.key_encoder.encoder):
-                for variable in each.non_trainable_variables:
-                    variable.assign(variable.read_value())  # To read is to take the mean.
-
-        with self.distribute_strategy.scope():
-            average()
+    @tf.function
+    def _average_moving_statistics(self):
+        for each in (self.query_encoder, self.key_encoder.encoder):
+            for variable in each.non_trainable_variables:
+                variable.assign(variable.read_value())  # To read is to take the mean.
 
     def train_step(self, views):
         """One step, in the order of the paper's code.
@@ -283,12 +281,17 @@ class CsMl(tf.keras.Model):
     def _encode_keys(self, views, seed):
         """-> {level: [global batch, num_positives, dim]}: the keys k and, where in use, k+."""
         key_views = [name for name in self.view_names if name.endswith("key")]
-        batches = [
-            momentum_encoder.embed_shuffled(
-                self._embed_in_parts, views[name], draws.fold_in(seed, stream)
-            )
-            for stream, name in enumerate(key_views)
-        ]
+        batches = []
+        for stream, name in enumerate(key_views):
+            if self.query_encoder.bn_groups > 1:
+                batch = momentum_encoder.embed_shuffled(
+                    self._embed_in_parts, views[name], draws.fold_in(seed, stream)
+                )
+            else:  # One group has the same statistics in any order.
+                batch = tf.nest.map_structure(
+                    cross_replica.all_gather, self._embed_in_parts(views[name])
+                )
+            batches.append(batch)
         return {
             level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
         }

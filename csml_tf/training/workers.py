@@ -5,6 +5,7 @@ With one process all of this is quick and trivially true. Inside a step replicas
 """
 
 import contextlib
+import functools
 import hashlib
 import tempfile
 
@@ -77,15 +78,8 @@ def share(strategy, value):
         gives = context.replica_id_in_sync_group == 0
         return tf.constant(value) if gives else tf.zeros_like(value)
 
-    @tf.function
-    def run(own):
-        def add_up(own):
-            context = tf.distribute.get_replica_context()
-            return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(own))
-
-        return strategy.experimental_local_results(strategy.run(add_up, args=(own,)))[0]
-
-    return run(strategy.experimental_distribute_values_from_function(own)).numpy()
+    own = strategy.experimental_distribute_values_from_function(own)
+    return _on_replicas(strategy, _add_up)(own).numpy()
 
 
 def share_number(strategy, find):
@@ -144,15 +138,27 @@ def _gather(strategy, value):
     if strategy.num_replicas_in_sync == 1:
         return value[None]
     own = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(value[None]))
+    return _on_replicas(strategy, _all_gather)(own).numpy()
+
+
+@functools.lru_cache(maxsize=8)
+def _on_replicas(strategy, function):
+    """The first replica's result of `function(value)`; traced once, since every step asks."""
 
     @tf.function
     def run(own):
-        def gather(own):
-            return tf.distribute.get_replica_context().all_gather(tf.identity(own), axis=0)
+        return strategy.experimental_local_results(strategy.run(function, args=(own,)))[0]
 
-        return strategy.experimental_local_results(strategy.run(gather, args=(own,)))[0]
+    return run
 
-    return run(own).numpy()
+
+def _all_gather(value):
+    return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
+
+
+def _add_up(value):
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
 
 def _fingerprint(variable):
