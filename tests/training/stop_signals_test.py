@@ -73,6 +73,25 @@ class StopSignalsTest(parameterized.TestCase):
             with stops.ending_at_once("mining"):
                 self.fail("begun")
 
+    def test_a_signal_while_workers_agree_is_not_lost(self):
+        asked = []
+
+        def agree(number):
+            asked.append(number)
+            if len(asked) == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return number
+
+        with self.assertRaisesRegex(Stopped, "SIGTERM here"), StopSignals(agree) as stops:
+            self.assertFalse(stops.ask())
+            self.assertTrue(stops.ask())
+            stops.check("here")
+
+    def test_a_signal_of_another_worker_counts(self):
+        with self.assertRaisesRegex(Stopped, "SIGTERM here"), StopSignals(lambda _: 15) as stops:
+            self.assertTrue(stops.ask())
+            stops.check("here")
+
     def test_nobody_asked(self):
         with self.assertRaisesRegex(Stopped, "SIGTERM after its last step"), StopSignals():
             send(signal.SIGTERM)
