@@ -9,6 +9,7 @@ whatever the number of threads.
 
 import tensorflow as tf
 
+from csml_tf import draws
 from csml_tf.augment import view
 from csml_tf.errors import InputError
 
@@ -106,7 +107,7 @@ def make_epoch(
         # For the whole batch, so that an anchor's numbers do not depend on the parts.
         uniforms = tf.random.stateless_uniform(
             [global_batch_size, 1 + len(augmentations) * num_uniforms],
-            _fold_in(seed, epoch, _DRAW_STREAM, step),
+            draws.fold_in([seed, seed], epoch, _DRAW_STREAM, step),
         )[first:stop]
         neighbors = table.draw(indices, uniforms[:, 0]) if neighbor_names else indices
         shape = [batch_size, len(augmentations), num_uniforms]
@@ -185,13 +186,6 @@ def epoch_order(positions, num_images, seed, epoch):
     """
     return tf.random.experimental.index_shuffle(
         positions,
-        seed=_fold_in(seed, epoch, _ORDER_STREAM),
+        seed=draws.fold_in([seed, seed], epoch, _ORDER_STREAM),
         max_index=tf.constant(num_images - 1, tf.int64),
     )
-
-
-def _fold_in(seed, *words):
-    folded = tf.constant([seed, seed], tf.int32)
-    for word in words:
-        folded = tf.random.experimental.stateless_fold_in(folded, word)
-    return folded

@@ -49,20 +49,19 @@ def all_gather_by_sum(values):
     replicas = num_replicas()
     if replicas == 1:
         return values
-    context = tf.distribute.get_replica_context()
-    mine = tf.equal(tf.range(replicas), context.replica_id_in_sync_group)
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    mine = tf.equal(tf.range(replicas), replica)
     mine = tf.reshape(mine, [replicas] + [1] * values.shape.rank)
     placed = tf.where(mine, values[None], tf.zeros_like(values)[None])
-    gathered = context.all_reduce(tf.distribute.ReduceOp.SUM, placed)
-    return tf.reshape(gathered, [replicas * values.shape[0], *values.shape[1:]])
+    return tf.reshape(total(placed), [replicas * values.shape[0], *values.shape[1:]])
 
 
-def mean(values):
-    """The mean over the replicas of a tensor, the same on each."""
+def total(values):
+    """The sum over the replicas of a tensor, the same on each."""
     if num_replicas() == 1:
         return values
     context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, values) / num_replicas()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
 
 
 def update(variables, function, *values):

@@ -194,9 +194,17 @@ class CsMl(tf.keras.Model):
             jit_compile: whether XLA compiles the step: the whole of it on one replica, all
                 passes through the encoders on several. A TPU always compiles.
             **kwargs: as for `tf.keras.Model.compile`.
+
+        Raises:
+            ValueError: if it cannot be compiled, because replicas meet inside the encoders.
         """
         super().compile(optimizer=optimizer, jit_compile=jit_compile, **kwargs)
         one_replica = cross_replica.num_replicas() == 1
+        if jit_compile and not one_replica and self.query_encoder.bn_groups == 1:
+            raise ValueError(
+                "jit_compile cannot compile batch norm over all replicas: choose BN_GROUPS as a "
+                f"multiple of the {cross_replica.num_replicas()} replicas, or JIT_COMPILE = False."
+            )
         self._embed_keys = functools.partial(self.key_encoder, training=True)
         self._level_losses_and_gradients = self._measure_levels
         # Functions of their own are traced once for all kinds; but replicas cannot meet

@@ -31,7 +31,7 @@ class RunningMeans(tf.Module):
             {name: mean by now, over all replicas}.
         """
         own = tf.stack([values[name] for name in self.names])
-        totals = self._totals + cross_replica.mean(own)
+        totals = self._totals + cross_replica.total(own) / cross_replica.num_replicas()
         steps = self._steps + 1.0
 
         def assign(variable, value):

@@ -240,14 +240,14 @@ def _make_dataset(strategy, source, augmentations, global_batch_size, *others, *
     replicas = strategy.num_replicas_in_sync
 
     def make_own(context):
-        workers = context.num_input_pipelines
+        num_workers = context.num_input_pipelines
         dataset = pipeline.make_epoch(
             *(source, augmentations, global_batch_size, *others),
             part=context.input_pipeline_id,
-            num_parts=workers,
+            num_parts=num_workers,
             **options,
         )
-        if replicas == workers:
+        if replicas == num_workers:
             return dataset
         return dataset.rebatch(global_batch_size // replicas).prefetch(tf.data.AUTOTUNE)
 

@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf.errors import InputError
+from csml_tf.models import cross_replica
 from csml_tf.training import run_lock, strategies
+from csml_tf.training.run_directory import RunDirectory
 
 
 def check_same_settings(strategy, text):
@@ -55,12 +57,13 @@ def check_same_state(strategy, variables, table=None):
     def run():
         def fingerprints():
             found = tf.stack([_fingerprint(variable) for variable in variables.values()])
-            return tf.distribute.get_replica_context().all_gather(found[None], axis=0)
+            # As pairs of int32, which every device can add up.
+            return cross_replica.all_gather(tf.bitcast(found, tf.int32)[None])
 
         return strategy.experimental_local_results(strategy.run(fingerprints))[0]
 
     found = run().numpy()
-    for name, values in zip(variables, found.T):
+    for name, values in zip(variables, np.swapaxes(found, 0, 1)):
         _check_equal(name, values)
 
 
@@ -79,7 +82,7 @@ def share(strategy, value):
         return tf.constant(value) if gives else tf.zeros_like(value)
 
     own = strategy.experimental_distribute_values_from_function(own)
-    return _on_replicas(strategy, _add_up)(own).numpy()
+    return _on_replicas(strategy, cross_replica.total)(own).numpy()
 
 
 def share_number(strategy, find):
@@ -111,7 +114,7 @@ def own_directory(strategy, run_directory):
             yield run_directory
     else:
         with tempfile.TemporaryDirectory(prefix="csml_tf_worker_") as folder:
-            yield type(run_directory)(folder)
+            yield RunDirectory(folder)
 
 
 def _check_equal(name, values):
@@ -138,7 +141,7 @@ def _gather(strategy, value):
     if strategy.num_replicas_in_sync == 1:
         return value[None]
     own = strategy.experimental_distribute_values_from_function(lambda _: tf.constant(value[None]))
-    return _on_replicas(strategy, _all_gather)(own).numpy()
+    return _on_replicas(strategy, cross_replica.all_gather)(own).numpy()
 
 
 @functools.lru_cache(maxsize=8)
@@ -150,15 +153,6 @@ def _on_replicas(strategy, function):
         return strategy.experimental_local_results(strategy.run(function, args=(own,)))[0]
 
     return run
-
-
-def _all_gather(value):
-    return tf.distribute.get_replica_context().all_gather(tf.identity(value), axis=0)
-
-
-def _add_up(value):
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(value))
 
 
 def _fingerprint(variable):

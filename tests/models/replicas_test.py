@@ -242,6 +242,12 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
         for a, b in zip(actual.weights, expected.weights):
             self.assertAllClose(a, b, rtol=1e-3, atol=1e-4)
 
+    def test_rejects_what_it_would_not_compile(self):
+        with self.assertRaisesRegex(
+            ValueError, "BN_GROUPS as a multiple of the 2 replicas, or JIT"
+        ):
+            train(2, 1, 0, {"jit_compile": True})
+
     @pytest.mark.slow
     def test_two_replicas(self):
         _, expected_logs = train(2, 4, steps=3)

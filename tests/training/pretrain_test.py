@@ -156,6 +156,22 @@ class ResumeTest(tf.test.TestCase):
             self.assertAllClose(row, expected_row, rtol=1e-4)
 
     @pytest.mark.slow
+    def test_goes_on_with_another_number_of_replicas(self):
+        strategy = tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+        )
+        expected = run_state.load(self.whole)
+        for first, second in ((strategy, None), (None, strategy)):
+            directory = tiny_run.make_temp_dir(self.addCleanup)
+            with signal_after_step(1, 1), self.assertRaises(Stopped):
+                tiny_run.run(directory, EPOCHS, [Monitor()], strategy=first)
+            tiny_run.run(directory, EPOCHS, [Monitor()], strategy=second)
+            actual = run_state.load(directory)
+            for name, value in expected.items():
+                if value.dtype.kind == "f":
+                    self.assertAllClose(actual[name], value, rtol=1e-3, atol=1e-4, msg=name)
+
+    @pytest.mark.slow
     def test_float16_goes_on_with_its_loss_scale(self):
         whole, directory = (tiny_run.make_temp_dir(self.addCleanup) for _ in range(2))
         tiny_run.run(whole, EPOCHS, precision="mixed_float16")
