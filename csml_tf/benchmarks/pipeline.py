@@ -8,7 +8,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import progress
+from csml_tf import draws, progress
 from csml_tf.augment import view
 from csml_tf.benchmarks import measuring
 from csml_tf.data import neighbor_table, pipeline
@@ -186,7 +186,7 @@ def _make_cuts(source, augmentations, batch, seed, num_cuts):
 
     def draw(step):
         """-> ([images] indices, [images, 2, num_uniforms] numbers of the two views)."""
-        step_seed = tf.random.experimental.stateless_fold_in([seed, seed], step)
+        step_seed = draws.fold_in([seed, seed], step)
         indices = tf.random.stateless_uniform(
             [num_images], step_seed, maxval=len(source), dtype=tf.int64
         )
