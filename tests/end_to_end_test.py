@@ -15,7 +15,7 @@ import tensorflow as tf
 import csml_tf
 from csml_tf import recipes
 from csml_tf.data.sources import catalog
-from csml_tf.evaluation import exported
+from csml_tf.evaluation import frozen_encoder, protocols
 from csml_tf.training import strategies
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import registry
@@ -49,10 +49,10 @@ class QuickstartTest(tf.test.TestCase):
         self.assertNotEmpty([*(directory / "tensorboard").iterdir()])
 
         sources = [catalog.open_source("digits", split) for split in ("train", "test")]
-        result = exported.knn_result(registry.find_saved_model(directory), *sources)
-        self.assertAlmostEqual(result["knn_top1"], rows[-1]["knn_top1"], delta=0.01)
-        self.assertEqual(result["protocol"], rows[-1]["knn_protocol"])
-        self.assertGreater(result["knn_top1"], 0.5)  # Chance is 0.1.
+        encoder = frozen_encoder.FrozenEncoder(registry.find_saved_model(directory))
+        card = protocols.measure("knn", encoder, *sources)
+        self.assertAlmostEqual(card.result["top1"], rows[-1]["knn_top1"], delta=0.01)
+        self.assertGreater(card.result["top1"], 0.5)  # Chance is 0.1.
         model = csml_tf.load_model(directory)
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])

@@ -6,6 +6,8 @@ import numpy as np
 
 from csml_tf import features, similarity
 from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation.protocol_card import Outcome
 
 # The usual number of neighbours, and the one for sets too small for it.
 _LARGE_SET_K = 200
@@ -51,26 +53,14 @@ class KnnEvaluation:
         temperature: of the votes' weights, above 0.
 
     Raises:
-        InputError: if labels are missing, k is larger than the voting set, or the
+        InputError: if the labels do not fit, k is larger than the voting set, or the
             temperature is not above 0.
     """
 
     def __init__(self, train_source, test_source, center_view, k=None, temperature=0.1):
-        for source in (train_source, test_source):
-            if source.labels is None:
-                raise InputError(
-                    f"kNN needs labels, and {source.name} has none: give a data set with labels, "
-                    "such as a folder with one sub-folder per class."
-                )
-        if k is None:
-            k = _SMALL_SET_K if len(train_source) < _SMALL_SET_IMAGES else _LARGE_SET_K
-        if not 1 <= k <= len(train_source):
-            raise InputError(
-                f"k must be from 1 to the {len(train_source)} images of {train_source.name}, "
-                f"got {k}."
-            )
-        if temperature <= 0:
-            raise InputError(f"The temperature must be above 0, got {temperature}.")
+        labelled_pair.check(train_source, test_source)
+        k = _check_k(k, train_source)
+        _check_temperature(temperature)
         self._train_source = train_source
         self._test_source = test_source
         self._center_view = center_view
@@ -79,53 +69,159 @@ class KnnEvaluation:
 
     def protocol(self, layer):
         """The `KnnProtocol` of a figure measured on features of that name."""
-        view = self._center_view
         return KnnProtocol(
             self._k,
             self._temperature,
             layer,
             f"{self._train_source.name}, {len(self._train_source)} images",
             f"{self._test_source.name}, {len(self._test_source)} images",
-            f"shorter side {view.resize_size} px, centre {view.image_size} px",
+            _describe_view(self._center_view),
         )
 
     def top1(self, encode):
         """Top-1 accuracy in [0, 1] of the features that `encode` makes of a batch of images."""
-        train, test = (
-            features.extract_features(
-                encode, source, self._center_view, description=f"features of {source.name}"
-            )
-            for source in (self._train_source, self._test_source)
-        )
+        train, test = _extract(encode, self._train_source, self._test_source, self._center_view)
         predicted = classify(train, self._train_source.labels, test, self._k, self._temperature)
-        return float(np.mean(predicted == self._test_source.labels))
+        return _accuracy(predicted, self._test_source)
+
+
+def measure(
+    encoder,
+    train_source,
+    test_source,
+    layer=("features",),
+    k=(None,),
+    temperature=(0.1,),
+    baselines=False,
+):
+    """Accuracy by kNN for every layer, k and temperature of a grid; the protocol "knn".
+
+    Needs the memory of one layer's features of both sets, and one pass over the images
+    for each layer.
+
+    Args:
+        encoder: `FrozenEncoder`.
+        train_source: labelled `ImageSource` whose images vote.
+        test_source: labelled `ImageSource` to classify.
+        layer: those of `frozen_encoder.LAYERS` to measure; maps are average-pooled.
+        k: numbers of neighbours that vote; None takes 200, or 20 if fewer than 10,000 vote.
+        temperature: of the votes' weights, each above 0.
+        baselines: whether to measure the same network untrained, and raw pixels, too; on
+            the first k and temperature.
+
+    Returns:
+        `Outcome`; its result has "top1" if the grid is one point, else "grid", a list of
+        {"layer", "k", "temperature", "top1"}, and with baselines "untrained_top1" and
+        "pixels_top1".
+
+    Raises:
+        InputError: as `KnnEvaluation`, or if the model lacks a layer.
+    """
+    labelled_pair.check(train_source, test_source)
+    ks = [_check_k(each, train_source) for each in k]
+    for each in temperature:
+        _check_temperature(each)
+    encoders = {name: encoder.encode(name) for name in layer}
+    view = encoder.center_view
+
+    def rows_of(name, encode, ks, temperatures):
+        train, test = _extract(encode, train_source, test_source, view)
+        predicted = classify_grid(train, train_source.labels, test, ks, temperatures)
+        return [
+            {"layer": name, "k": k, "temperature": t, "top1": _accuracy(labels, test_source)}
+            for (k, t), labels in predicted.items()
+        ]
+
+    rows = [
+        row for name, encode in encoders.items() for row in rows_of(name, encode, ks, temperature)
+    ]
+    result = {"top1": rows[0]["top1"]} if len(rows) == 1 else {"grid": rows}
+    if baselines:
+        for name, encode in (("untrained", encoder.untrained()), ("pixels", features.flatten)):
+            (row,) = rows_of(name, encode, ks[:1], temperature[:1])
+            result[f"{name}_top1"] = row["top1"]
+    settings = {
+        "k": ks,
+        "temperature": list(temperature),
+        "layer": list(layer),
+        "similarity": "cosine",
+        "view": _describe_view(view),
+    }
+    return Outcome(settings, result)
 
 
 def classify(train_features, train_labels, test_features, k, temperature):
+    """As `classify_grid`, for one k and one temperature: [num_test] integer labels."""
+    ((_, labels),) = classify_grid(
+        train_features, train_labels, test_features, [k], [temperature]
+    ).items()
+    return labels
+
+
+def classify_grid(train_features, train_labels, test_features, ks, temperatures):
     """The class with the largest sum of exp(cosine / temperature) over the k nearest.
+
+    The neighbours are searched once, for the largest k.
 
     Args:
         train_features: [num_train, dim] float; normalised here.
         train_labels: [num_train] integer from 0.
         test_features: [num_test, dim] float; normalised here.
-        k: neighbours that vote, at most num_train.
-        temperature: above 0.
+        ks: neighbours that vote, each at most num_train.
+        temperatures: each above 0.
 
     Returns:
-        [num_test] integer labels; of classes with equal votes the first.
+        {(k, temperature): [num_test] integer labels}; of classes with equal votes the first.
 
     Raises:
-        ValueError: if `temperature` is not above 0 or k is out of range.
+        ValueError: if a temperature is not above 0 or a k is out of range.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
+    for temperature in temperatures:
+        if temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {temperature}.")
     similarities, indices = similarity.cosine_top_k(
-        similarity.l2_normalize(test_features), similarity.l2_normalize(train_features), k
+        similarity.l2_normalize(test_features), similarity.l2_normalize(train_features), max(ks)
     )
     train_labels = np.asarray(train_labels)
-    # Against the nearest one: the same order of votes, and no overflow at a low temperature.
-    weights = np.exp((similarities - similarities[:, :1]) / temperature)
-    votes = np.zeros([len(indices), train_labels.max() + 1])
-    rows = np.arange(len(indices))[:, None]
-    np.add.at(votes, (rows, train_labels[indices]), weights)
-    return votes.argmax(axis=1)
+    num_classes = train_labels.max() + 1
+    cells = train_labels[indices] + num_classes * np.arange(len(indices))[:, None]
+    predicted = {}
+    for temperature in temperatures:
+        # Against the nearest one: the same order of votes, and no overflow if it is low.
+        weights = np.exp((similarities - similarities[:, :1]) / temperature)
+        for k in ks:
+            votes = np.bincount(
+                cells[:, :k].ravel(), weights[:, :k].ravel(), num_classes * len(indices)
+            )
+            predicted[k, temperature] = votes.reshape([-1, num_classes]).argmax(axis=1)
+    return predicted
+
+
+def _extract(encode, train_source, test_source, view):
+    return [
+        features.extract_features(encode, source, view, description=f"features of {source.name}")
+        for source in (train_source, test_source)
+    ]
+
+
+def _accuracy(predicted, source):
+    return float(np.mean(predicted == source.labels))
+
+
+def _describe_view(view):
+    return f"shorter side {view.resize_size} px, centre {view.image_size} px"
+
+
+def _check_k(k, train_source):
+    if k is None:
+        k = _SMALL_SET_K if len(train_source) < _SMALL_SET_IMAGES else _LARGE_SET_K
+    if not 1 <= k <= len(train_source):
+        raise InputError(
+            f"k must be from 1 to the {len(train_source)} images of {train_source.name}, got {k}."
+        )
+    return k
+
+
+def _check_temperature(temperature):
+    if temperature <= 0:
+        raise InputError(f"The temperature must be above 0, got {temperature}.")

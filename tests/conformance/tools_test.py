@@ -120,7 +120,11 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "let tools/train.py finish",
             ),
-            "no labels": (evaluate(model, dataset=f"folder:{folder}/flat"), 2, "kNN needs labels"),
+            "no labels": (
+                evaluate(model, dataset=f"folder:{folder}/flat"),
+                2,
+                "needs labels, and ",
+            ),
             "large k": (evaluate(model, "--k=5000"), 2, "k must be from 1 to the 1438 images"),
             "temperature": (evaluate(model, "--temperature=0"), 2, "above 0, got 0"),
             "nothing to report": (
@@ -198,11 +202,12 @@ class ToolsTest(absltest.TestCase):
         code, stdout, stderr = self.results["evaluate"]
         self.assertEqual(code, 0)
         self.assertRegex(
-            stdout, r"^kNN top-1 [\d.]+% \(k=20, temperature=0.1, layer=features, .*\)\n$"
+            stdout, r"^knn top1 [\d.]+% \(k=20, temperature=0.1, layer=features, .*\)\n$"
         )
         self.assertNotIn("WARNING", stderr)
-        result = json.loads((self.folder / "result.json").read_text())
-        self.assertEqual(result.keys(), {"model", "protocol", "knn_top1"})
+        card = json.loads((self.folder / "result.json").read_text())
+        self.assertContainsSubset({"protocol", "encoder", "data", "settings", "result"}, card)
+        self.assertIn("\ntop1: ", (self.folder / "result.txt").read_text())
 
     def test_report(self):
         code, stdout, _ = self.results["report"]

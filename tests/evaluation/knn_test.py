@@ -107,7 +107,7 @@ class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters((9999, 20), (10000, 200))
     def test_default_k(self, num_images, k):
-        images, labels = np.zeros([num_images, 1, 1], np.uint8), np.zeros(num_images)
+        images, labels = np.zeros([num_images, 1, 1], np.uint8), np.arange(num_images) % 10
         source = memory.MemorySource(images, labels)
         self.assertEqual(knn.KnnEvaluation(source, self.test, self.view).protocol("x").k, k)
 
@@ -131,8 +131,70 @@ class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
     def test_rejects_missing_labels(self):
         unlabelled = memory.MemorySource(np.zeros([30, 8, 8], np.uint8), name="nameless")
         for pair in ((unlabelled, self.test), (self.train, unlabelled)):
-            with self.assertRaisesRegex(InputError, "kNN needs labels, and nameless has none"):
+            with self.assertRaisesRegex(InputError, "needs labels, and nameless has none"):
                 knn.KnnEvaluation(*pair, self.view)
+
+
+class FakeEncoder:
+    """Pixels as features; a second layer that sees the upper half only."""
+
+    center_view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def encode(self, layer):
+        return {"features": features.flatten, "upper": lambda x: features.flatten(x[:, :4])}[layer]
+
+    def untrained(self):
+        return lambda images: features.flatten(images[:, :2])
+
+
+class MeasureTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        digits = memory.load_digits()
+        self.sources = digits.subset(range(100), "train"), digits.subset(range(100, 150), "test")
+
+    def expected(self, k, temperature, cut=slice(None)):
+        train, test = (
+            np.stack([s.read(i).numpy()[cut].ravel() for i in range(len(s))]).astype(float)
+            for s in self.sources
+        )
+        labels = loop_classify(train, self.sources[0].labels, test, k, temperature)
+        return np.mean(labels == self.sources[1].labels)
+
+    def test_grid(self):
+        outcome = knn.measure(
+            FakeEncoder(),
+            *self.sources,
+            layer=["features", "upper"],
+            k=[7, 3],
+            temperature=[0.1, 9.0],
+        )
+        rows = outcome.result["grid"]
+        self.assertLen(rows, 8)
+        for row in rows:
+            cut = slice(4) if row["layer"] == "upper" else slice(None)
+            self.assertAlmostEqual(row["top1"], self.expected(row["k"], row["temperature"], cut))
+        self.assertEqual(
+            {(row["layer"], row["k"], row["temperature"]) for row in rows},
+            {(a, b, c) for a in ("features", "upper") for b in (3, 7) for c in (0.1, 9.0)},
+        )
+        self.assertNotIn("top1", outcome.result)
+
+    def test_one_point_and_baselines(self):
+        outcome = knn.measure(FakeEncoder(), *self.sources, baselines=True)
+        self.assertEqual(outcome.settings["k"], [20])
+        self.assertAlmostEqual(outcome.result["top1"], self.expected(20, 0.1))
+        self.assertAlmostEqual(outcome.result["pixels_top1"], self.expected(20, 0.1))
+        top = slice(2)
+        self.assertAlmostEqual(outcome.result["untrained_top1"], self.expected(20, 0.1, top))
+
+    def test_rejects(self):
+        for options, message in (
+            ({"k": [5, 101]}, "from 1 to the 100 images of train, got 101"),
+            ({"temperature": [0.1, 0.0]}, "above 0, got 0"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
+                knn.measure(FakeEncoder(), *self.sources, **options)
 
 
 if __name__ == "__main__":

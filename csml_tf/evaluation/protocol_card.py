@@ -1,0 +1,137 @@
+"""The card of a measurement: all that has to be said beside its figure."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import platform
+
+import tensorflow as tf
+
+from csml_tf.errors import InputError
+from csml_tf.training.run_directory import write_atomically
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a protocol returns.
+
+    Attributes:
+        settings: {name: plain value} in effect, defaults included.
+        result: {name: number, text or list}; accuracies are in [0, 1].
+    """
+
+    settings: dict
+    result: dict
+
+
+@dataclasses.dataclass(frozen=True)
+class ProtocolCard:
+    """One measurement of one encoder.
+
+    Attributes:
+        protocol: name, as of `--protocol`.
+        encoder: {"id", "directory", "sha256" of the weights}.
+        data: {role: {"name", "images", "classes", "fingerprint"}}.
+        settings: as of `Outcome`.
+        result: as of `Outcome`.
+        seconds: of the measurement, extraction included.
+        hardware: text.
+        tensorflow: version.
+    """
+
+    protocol: str
+    encoder: dict
+    data: dict
+    settings: dict
+    result: dict
+    seconds: float
+    hardware: str = dataclasses.field(default_factory=lambda: describe_hardware())
+    tensorflow: str = tf.__version__
+
+    def headline(self):
+        """The result and its whole protocol in one line."""
+        numbers = [
+            f"{_words(name)} {_figure(name, value)}"
+            for name, value in self.result.items()
+            if not isinstance(value, (list, dict))
+        ]
+        settings = [f"{name}={_plain(value)}" for name, value in self.settings.items()]
+        data = [f"{role}: {d['name']}, {d['images']} images" for role, d in self.data.items()]
+        return (
+            f"{self.protocol} {', '.join(numbers)} ({', '.join(settings)}; {'; '.join(data)}; "
+            f"{self.seconds:.1f} s)"
+        )
+
+    def text(self):
+        """The card for people: a line for each fact, a table for each list of rows."""
+        lines = [f"protocol    {self.protocol}"]
+        lines += [f"encoder     {self.encoder['id']}", f"weights     {self.encoder['sha256']}"]
+        for role, data in self.data.items():
+            facts = ", ".join(f"{name} {value}" for name, value in data.items() if name != "name")
+            lines.append(f"{role:<11} {data['name']} ({facts})")
+        lines += [f"  {name} = {_plain(value)}" for name, value in self.settings.items()]
+        for name, value in self.result.items():
+            if isinstance(value, list) and value and isinstance(value[0], dict):
+                lines += [name, *_table(value)]
+            else:
+                lines.append(f"{_words(name)}: {_figure(name, value)}")
+        lines.append(f"{self.seconds:.1f} s on {self.hardware}, TensorFlow {self.tensorflow}")
+        return "\n".join(lines) + "\n"
+
+    def save(self, path):
+        """Writes the card as JSON to `path`, and as text beside it.
+
+        Raises:
+            InputError: if a file cannot be written.
+        """
+        path = pathlib.Path(path)
+        text = json.dumps(dataclasses.asdict(self), indent=2, default=float) + "\n"
+        try:
+            write_atomically(path, text)
+            write_atomically(path.with_suffix(".txt"), self.text())
+        except OSError as error:
+            raise InputError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def describe_source(source):
+    """The entry of a card's `data`: {"name", "images", "classes", "fingerprint"}."""
+    classes = None if source.labels is None else len(set(source.labels.tolist()))
+    return {
+        "name": source.name,
+        "images": len(source),
+        "classes": classes,
+        "fingerprint": source.fingerprint,
+    }
+
+
+def describe_hardware():
+    """The devices that TensorFlow sees, in words."""
+    accelerators = [
+        tf.config.experimental.get_device_details(device).get("device_name", device.device_type)
+        for kind in ("GPU", "TPU")
+        for device in tf.config.list_physical_devices(kind)
+    ]
+    host = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    return ", ".join([*accelerators, host])
+
+
+def _words(name):
+    return name.replace("_", " ")
+
+
+def _figure(name, value):
+    if isinstance(value, float) and ("top" in name or "accuracy" in name or "recall" in name):
+        return f"{value:.2%}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value):
+    return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _table(rows):
+    """Rows of one kind as lines, columns aligned."""
+    cells = [list(rows[0]), *([_figure(name, row[name]) for name in rows[0]] for row in rows)]
+    widths = [max(len(str(row[i])) for row in cells) for i in range(len(cells[0]))]
+    return ["  " + "  ".join(f"{c!s:>{w}}" for c, w in zip(row, widths)) for row in cells]

@@ -1,0 +1,52 @@
+"""The protocols by name, and the card that every one of them leaves."""
+
+import inspect
+import time
+
+from csml_tf.errors import InputError
+from csml_tf.evaluation import knn, protocol_card
+from csml_tf.evaluation.protocol_card import ProtocolCard
+
+# Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
+_PROTOCOLS = {"knn": knn.measure}
+NAMES = tuple(_PROTOCOLS)
+
+
+def measure(name, encoder, train_source, test_source, **settings):
+    """Measures an encoder by one of the protocols.
+
+    Args:
+        name: one of `NAMES`.
+        encoder: `FrozenEncoder`.
+        train_source: labelled `ImageSource` to learn from.
+        test_source: labelled `ImageSource` to be tested on.
+        **settings: of the protocol; those that are None take its defaults.
+
+    Returns:
+        `ProtocolCard`.
+
+    Raises:
+        InputError: if a setting means nothing to the protocol, or as the protocol does.
+    """
+    protocol = _PROTOCOLS[name]
+    given = {setting: value for setting, value in settings.items() if value is not None}
+    known = [p.name for p in list(inspect.signature(protocol).parameters.values())[3:]]
+    for setting in given:
+        if setting not in known:
+            raise InputError(
+                f"--{setting} means nothing to --protocol={name}, which knows "
+                f"{', '.join(f'--{each}' for each in known)}: leave it out."
+            )
+    started = time.perf_counter()
+    outcome = protocol(encoder, train_source, test_source, **given)
+    return ProtocolCard(
+        protocol=name,
+        encoder={"id": encoder.id, "directory": encoder.directory, "sha256": encoder.digest()},
+        data={
+            "train": protocol_card.describe_source(train_source),
+            "test": protocol_card.describe_source(test_source),
+        },
+        settings=outcome.settings,
+        result=outcome.result,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,89 @@
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.augment.center_view import CenterView
+from csml_tf.errors import InputError
+from csml_tf.evaluation import frozen_encoder
+from csml_tf.export import saved_model
+from csml_tf.models.encoder import pool
+from tests.training import tiny_run
+
+VIEW = CenterView(16)
+
+
+class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.encoder = tiny_run.make_encoder()
+        cls.directory = tiny_run.make_temp_dir(cls.addClassCleanup) / "model"
+        card = {"id": "tiny", "image_size": 16, "resize_size": 20}
+        saved_model.export(cls.encoder, cls.directory, VIEW.mean, VIEW.std, card)
+        cls.frozen = frozen_encoder.FrozenEncoder(cls.directory)
+        cls.foreign = cls.directory.with_name("foreign")
+        dense = tf.keras.Sequential([tf.keras.Input([8]), tf.keras.layers.Dense(2)])
+        tf.saved_model.save(dense, str(cls.foreign))
+
+    @parameterized.parameters("features", "embedding", "stage2")
+    def test_same_as_the_encoder(self, layer):
+        expected = {
+            "features": self.encoder.pooled_features,
+            "embedding": self.encoder.embedding,
+            "stage2": lambda x: pool(self.encoder.backbone(x, training=False)["stage2"]),
+        }[layer]
+        images = tf.random.uniform([3, 16, 16, 3])
+        normalized = (images - VIEW.mean) / VIEW.std
+        self.assertAllClose(self.frozen.encode(layer)(images), expected(normalized), rtol=1e-4)
+
+    def test_maps_are_not_pooled(self):
+        images = tf.random.uniform([3, 16, 16, 3])
+        maps = self.frozen.maps("stage2")(images)
+        self.assertEqual(maps.shape.rank, 4)
+        self.assertAllClose(self.frozen.encode("stage2")(images), np.mean(maps, axis=(1, 2)))
+
+    def test_view_and_id_of_the_card(self):
+        self.assertEqual(self.frozen.id, "tiny")
+        view = self.frozen.center_view
+        self.assertEqual((view.image_size, view.resize_size), (16, 20))
+        self.assertEqual((view.mean, view.std), ((0.0,) * 3, (1.0,) * 3))
+        view = frozen_encoder.FrozenEncoder(self.directory, image_size=32).center_view
+        self.assertEqual((view.image_size, view.resize_size), (32, 32))
+
+    def test_untrained_is_another_network_of_that_shape(self):
+        images = tf.random.uniform([3, 16, 16, 3])
+        trained, untrained = self.frozen.encode()(images), self.frozen.untrained()(images)
+        self.assertEqual(trained.shape, untrained.shape)
+        self.assertNotAllClose(trained, untrained)
+
+    def test_digest_tells_one_changed_weight(self):
+        frozen = frozen_encoder.FrozenEncoder(self.directory)
+        self.assertEqual(frozen.digest(), self.frozen.digest())
+        self.assertLen(frozen.digest(), 64)
+        for kind in ("kernel", "moving_variance"):  # Not only what is trainable.
+            before = frozen.digest()
+            function = frozen._loaded.signatures["serving_default"]
+            variable = next(v for v in function.variables if kind in v.name)
+            variable.assign(tf.where(variable == tf.reduce_max(variable), 0.5, variable))
+            self.assertNotEqual(frozen.digest(), before)
+
+    def test_rejects_image_size(self):
+        with self.assertRaisesRegex(InputError, "at least 1 px, got 0"):
+            frozen_encoder.FrozenEncoder(self.directory, image_size=0)
+
+    def test_rejects_a_model_without_the_layer(self):
+        foreign = frozen_encoder.FrozenEncoder(self.foreign)
+        with self.assertRaisesRegex(InputError, "no signature 'embed' with an output 'embedding'"):
+            foreign.encode("embedding")
+        with self.assertRaisesRegex(InputError, "'serving_default' with an output 'features'"):
+            foreign.encode()
+
+    def test_rejects_a_damaged_model(self):
+        damaged = tiny_run.make_temp_dir(self.addCleanup)
+        (damaged / "saved_model.pb").write_bytes(b"no protocol buffer")
+        with self.assertRaisesRegex(InputError, "cannot be read .*export it again"):
+            frozen_encoder.FrozenEncoder(damaged)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,67 @@
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.evaluation import protocol_card
+from tests.training import tiny_run
+
+
+def make_card(result):
+    return protocol_card.ProtocolCard(
+        protocol="knn",
+        encoder={"id": "tiny", "directory": "runs/tiny", "sha256": "ab12"},
+        data={"train": {"name": "digits:train", "images": 7, "classes": 3, "fingerprint": "f0"}},
+        settings={"k": [5, 20], "layer": "features"},
+        result=result,
+        seconds=1.25,
+        hardware="2 CPU cores",
+    )
+
+
+class ProtocolCardTest(tf.test.TestCase):
+    def test_headline(self):
+        self.assertEqual(
+            make_card({"top1": 0.5, "untrained_top1": 0.25}).headline(),
+            "knn top1 50.00%, untrained top1 25.00% (k=5+20, layer=features; "
+            "train: digits:train, 7 images; 1.2 s)",
+        )
+
+    def test_text_has_all_facts_and_aligned_tables(self):
+        rows = [{"k": 5, "top1": 0.5}, {"k": 20, "top1": 0.25}]
+        lines = make_card({"grid": rows, "images": 3}).text().splitlines()
+        table = lines[lines.index("grid") + 1 :][:3]
+        self.assertEqual(table, ["   k    top1", "   5  50.00%", "  20  25.00%"])
+        for fact in ("encoder     tiny", "weights     ab12", "  k = 5+20", "images: 3"):
+            self.assertIn(fact, lines)
+        self.assertIn("train       digits:train (images 7, classes 3, fingerprint f0)", lines)
+        self.assertEqual(lines[-1], f"1.2 s on 2 CPU cores, TensorFlow {tf.__version__}")
+
+    def test_save(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "card.json"
+        card = make_card({"top1": np.float32(0.5)})
+        card.save(path)
+        saved = json.loads(path.read_text())
+        self.assertEqual(saved["result"], {"top1": 0.5})
+        self.assertEqual(saved["encoder"]["sha256"], "ab12")
+        self.assertEqual(path.with_suffix(".txt").read_text(), card.text())
+
+    def test_save_rejects_a_missing_folder(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "missing" / "card.json"
+        with self.assertRaisesRegex(InputError, "card.json cannot be written .No such file"):
+            make_card({}).save(path)
+
+    def test_describe_source(self):
+        source = memory.MemorySource(np.zeros([4, 2, 2], np.uint8), [0, 2, 2, 0], name="four")
+        described = protocol_card.describe_source(source)
+        expected = {"name": "four", "images": 4, "classes": 2, "fingerprint": source.fingerprint}
+        self.assertEqual(described, expected)
+
+    def test_hardware(self):
+        self.assertRegex(protocol_card.describe_hardware(), r"\d+ CPU cores")
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,40 @@
+import tensorflow as tf
+
+from csml_tf.augment.center_view import CenterView
+from csml_tf.errors import InputError
+from csml_tf.evaluation import frozen_encoder, protocols
+from csml_tf.export import saved_model
+from tests.training import tiny_run
+
+
+class MeasureTest(tf.test.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        directory = tiny_run.make_temp_dir(cls.addClassCleanup) / "model"
+        view = CenterView(16)
+        card = {"id": "tiny", "image_size": 16, "resize_size": 16}
+        saved_model.export(tiny_run.make_encoder(), directory, view.mean, view.std, card)
+        cls.encoder = frozen_encoder.FrozenEncoder(directory)
+        digits = tiny_run.make_source(150)
+        cls.sources = digits.subset(range(100), "seen"), digits.subset(range(100, 150), "unseen")
+
+    def test_card(self):
+        card = protocols.measure("knn", self.encoder, *self.sources, k=[5], layer=None)
+        self.assertEqual(card.protocol, "knn")
+        self.assertEqual(card.encoder["id"], "tiny")
+        self.assertEqual(card.encoder["sha256"], self.encoder.digest())
+        self.assertEqual(card.settings["k"], [5])
+        self.assertEqual(card.settings["layer"], ["features"])  # The default.
+        self.assertEqual(card.data["train"]["name"], "seen")
+        self.assertEqual(card.data["test"]["images"], 50)
+        self.assertBetween(card.result["top1"], 0.0, 1.0)
+        self.assertGreater(card.seconds, 0.0)
+
+    def test_rejects_a_setting_of_another_protocol(self):
+        with self.assertRaisesRegex(InputError, "--epochs means nothing to --protocol=knn"):
+            protocols.measure("knn", self.encoder, *self.sources, epochs=3)
+
+
+if __name__ == "__main__":
+    tf.test.main()
