@@ -22,7 +22,27 @@ BINDINGS = (
     *("EPOCHS = 2", "LEARNING_RATE = 0.001", "WIDTH = 4", "NEIGHBOR_WARMUP_EPOCHS = 1"),
     *("MONITOR_EVERY_EPOCHS = 2", "CHECKPOINT_EVERY_STEPS = 8", "MINE_EVERY_EPOCHS = 1"),
 )
-LIMIT_S = 300
+LIMIT_S = 900
+NUM_KILLS = 5
+# Replaces a worker's answers after the 12th: it lives, its heartbeats go on, and it says no more.
+HANGS = """
+import runpy, sys, time
+import csml_tf
+from csml_tf.training import workers
+
+answer, answers = workers.largest, []
+
+def hang(strategy, number):
+    answers.append(number)
+    if len(answers) > 12:
+        print("hangs", flush=True)
+        time.sleep(3600)
+    return answer(strategy, number)
+
+workers.largest = hang
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def free_ports(count):
@@ -36,9 +56,9 @@ def free_ports(count):
 
 
 class Workers:
-    """The processes of one run."""
+    """The processes of one run; `last` is the Python that the last of them runs, if not plain."""
 
-    def __init__(self, model_dir, count=2, bindings_of_last=()):
+    def __init__(self, model_dir, count=2, bindings_of_last=(), last=(), timeout_s=60):
         self.logs = [tempfile.TemporaryFile("w+") for _ in range(count)]  # noqa: SIM115
         addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
         self.processes = []
@@ -51,9 +71,10 @@ class Workers:
             if count == 1:
                 del environment["TF_CONFIG"]
             bindings = [*BINDINGS, *(bindings_of_last if index == count - 1 else ())]
-            command = [sys.executable, "tools/train.py", "--gin_file=quickstart.gin"]
+            command = [sys.executable, *(last if index == count - 1 else ())]
+            command += ["tools/train.py", "--gin_file=quickstart.gin"]
             command += [f"--gin_bindings={binding}" for binding in bindings]
-            command += [f"--model_dir={model_dir}", "--worker_timeout_s=60"]
+            command += [f"--model_dir={model_dir}", f"--worker_timeout_s={timeout_s}"]
             self.processes.append(
                 subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
             )
@@ -150,6 +171,44 @@ class WorkersTest(tf.test.TestCase):
         again = self.start("stopped")
         self.assertEqual(again.end(), [0, 0], again.output(0) + again.output(1))
         self.check_end("stopped", "two")
+
+    def test_five_kills_at_random_moments(self):
+        undisturbed = self.start("undisturbed")
+        self.assertEqual(undisturbed.end(), [0, 0], undisturbed.output(0) + undisturbed.output(1))
+        rng = np.random.default_rng(0)
+        kills = 0
+        while kills < NUM_KILLS:
+            workers = self.start("killed")
+            workers.wait_for("steps, loss")
+            time.sleep(rng.uniform(0, 1.5))
+            victim = int(rng.integers(2))
+            workers.processes[victim].kill()
+            codes = workers.end()
+            kills += codes[victim] == -signal.SIGKILL
+            self.assertIn(codes[1 - victim], (0, 1), workers.output(1 - victim))
+        again = self.start("killed")
+        self.assertEqual(again.end(), [0, 0], again.output(0) + again.output(1))
+        self.check_end("killed", "undisturbed")
+
+    def test_a_stopped_worker_ends_all(self):
+        workers = self.start("stopped")
+        workers.wait_for("steps, loss")
+        workers.processes[1].send_signal(signal.SIGSTOP)
+        began = time.monotonic()
+        self.assertEqual(workers.processes[0].wait(LIMIT_S), 1, workers.output(0))
+        self.assertLess(time.monotonic() - began, 120)
+        self.assertIn("Another worker has died or hangs", workers.output(0))
+        workers.processes[1].send_signal(signal.SIGCONT)
+        self.assertEqual(workers.processes[1].wait(LIMIT_S), 1, workers.output(1))
+        self.assertIn("Another worker has died or hangs", workers.output(1))
+
+    def test_a_worker_that_lives_and_hangs_ends_all(self):
+        workers = self.start("hanging", last=["-c", HANGS], timeout_s=20)
+        workers.wait_for("hangs", index=1)
+        began = time.monotonic()
+        self.assertEqual(workers.processes[0].wait(LIMIT_S), 1, workers.output(0))
+        self.assertLess(time.monotonic() - began, 120)
+        self.assertIn("Another worker has died or hangs", workers.output(0))
 
     def test_another_recipe_is_refused(self):
         workers = self.start("other", bindings_of_last=["TEMPERATURE = 0.3"])
