@@ -8,7 +8,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Empty: one process per core, as far as the memory goes. 1 shows the tests' output as it comes.
+JOBS ?=
+
 run := "$(VENV)/bin/python"
+# The longest tests are many times as long as the others: whoever is idle takes from the busiest.
+pytest = $(run) -m pytest --dist worksteal -n "$(or $(JOBS),$$($(run) scripts/count_workers.py))"
 # Newer than setup.py when the environment holds what setup.py asks for.
 stamp := $(VENV)/installed.stamp
 # Of pip's many lines: the big downloads, the long unpacking at the end, and the errors.
@@ -46,10 +51,10 @@ demo: $(stamp)
 	@TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 $(run) -c "$$open_encoder"
 
 test: $(stamp)
-	$(run) -m pytest -m "not slow"
+	$(pytest) -m "not slow"
 
 test-all: $(stamp)
-	$(run) -m pytest
+	$(pytest)
 
 format: $(stamp)
 	$(run) -m ruff check --fix-only --quiet .

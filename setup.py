@@ -63,7 +63,9 @@ setuptools.setup(
         "dev": [
             *REPORTS,
             "pillow>=9.0",
+            "psutil>=5.9",
             "pytest>=8.1",
+            "pytest-xdist>=3.6",  # The first that leaves the main thread, and its signals, to a test.
             "ruff==0.17.6",  # Exact, so that `make lint` means the same everywhere.
             "scipy>=1.7",
             "tensorflow-hub>=0.16",
