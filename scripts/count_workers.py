@@ -3,6 +3,7 @@
 Outside the package, so that it runs before anything imports TensorFlow.
 """
 
+import contextlib
 import os
 import pathlib
 
@@ -25,11 +26,8 @@ def count_cores():
 def free_bytes():
     """Memory that can be had without swapping; a container's limit counts where there is one."""
     limits = [psutil.virtual_memory().available]
-    try:
-        # "max" where there is no limit.
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit.
         limits.append(int(pathlib.Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):
-        pass
     return min(limits)
 
 

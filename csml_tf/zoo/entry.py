@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from typing import Optional, Tuple
+from typing import Optional
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -35,7 +35,7 @@ class Archive:
     hardware: str
     hours: float
     licence: str
-    bindings: Tuple[str, ...] = ()
+    bindings: tuple[str, ...] = ()
 
     def __post_init__(self):
         if not self.source.endswith(ARCHIVE_ENDINGS):

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 import statistics
-from typing import Tuple
 
 KINDS = ("knn", "linear")
 _PATH = pathlib.Path(__file__).with_name("results.json")
@@ -28,12 +27,12 @@ class Result:
     """
 
     id: str
-    bindings: Tuple[str, ...]
+    bindings: tuple[str, ...]
     kind: str
     protocol: str
-    encoder: Tuple[float, ...]
-    untrained: Tuple[float, ...] = ()
-    raw_pixels: Tuple[float, ...] = ()
+    encoder: tuple[float, ...]
+    untrained: tuple[float, ...] = ()
+    raw_pixels: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.kind not in KINDS:
