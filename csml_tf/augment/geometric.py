@@ -91,9 +91,8 @@ def decode_crops(encoded, make_windows, sizes, flips):
         tf.errors.InvalidArgumentError: as for `decode_image`.
     """
 
-    @functools.partial(
-        tf.function, autograph=False, jit_compile=True
-    )  # Fifty tiny operations in one.
+    # Fifty tiny operations in one.
+    @functools.partial(tf.function, autograph=False, jit_compile=True)
     def plan(height, width):
         windows = make_windows(height, width)
         choice = _choose_reduction(windows, sizes)
