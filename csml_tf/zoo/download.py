@@ -68,8 +68,6 @@ def _append_rest(url, file, num_bytes, advance):
     It ends up with `num_bytes`, or with more where the server sends another file.
     """
     advance(file.tell())
-    if file.tell() > num_bytes:
-        _empty(file, advance)
     for _ in range(_MAX_REQUESTS):
         if file.tell() < num_bytes:
             _append(url, file, advance, limit=num_bytes)

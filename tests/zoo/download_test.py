@@ -32,6 +32,19 @@ class FetchTest(parameterized.TestCase):
     def fetch(self):
         download.fetch(self.server.url, self.path, SHA256, len(CONTENT))
 
+    def shown_by_the_bar(self, error=None):
+        """-> [bytes of each step], of a download that may end with an error."""
+        shown = []
+        bar = mock.MagicMock()
+        bar.return_value.__enter__.return_value = shown.append
+        bar.return_value.__exit__.return_value = False
+        with mock.patch.object(download.progress, "bar", bar):
+            if error is None:
+                self.fetch()
+            else:
+                self.assertRaises(error, self.fetch)
+        return shown
+
     def check(self, ranges):
         self.assertEqual(self.path.read_bytes(), CONTENT)
         self.assertEqual(os.listdir(self.folder), ["encoder.zip"])
@@ -108,6 +121,10 @@ class FetchTest(parameterized.TestCase):
             self.fetch()
         self.assertEqual(os.listdir(self.folder), [])
 
+    def test_body_without_end(self):
+        self.server.content = CONTENT * 20
+        self.assertLess(sum(self.shown_by_the_bar(InputError)), 2 * len(CONTENT))
+
     def test_refusal(self):
         self.server.status = 404
         with self.assertRaisesRegex(InputError, r"\(the server says 404 Not Found\): try again"):
@@ -127,11 +144,7 @@ class FetchTest(parameterized.TestCase):
     def test_bar_shows_every_byte_once(self):
         self.server.knows_ranges = False
         self.part.write_bytes(CONTENT[:1000])
-        shown = []
-        bar = mock.MagicMock()
-        bar.return_value.__enter__.return_value = shown.append
-        with mock.patch.object(download.progress, "bar", bar):
-            self.fetch()
+        shown = self.shown_by_the_bar()
         self.assertEqual(sum(shown), len(CONTENT))
         self.assertEqual(shown[:2], [1000, -1000])
 
