@@ -3,12 +3,19 @@
 VENV ?= .venv
 # Empty: scripts/pick_python.sh chooses. It counts only when the environment is made.
 PYTHON ?=
+# "home": TensorFlow 2.15 where a Python for it is there. "latest": the newest TensorFlow.
+STACK ?= home
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
+# Empty: one process per core, as far as the memory goes. 1 shows the tests' output as it comes.
+JOBS ?=
+
 run := "$(VENV)/bin/python"
+# The longest tests are many times as long as the others: whoever is idle takes from the busiest.
+pytest = $(run) -m pytest --dist worksteal -n "$(or $(JOBS),$$($(run) scripts/count_workers.py))"
 # Newer than setup.py when the environment holds what setup.py asks for.
 stamp := $(VENV)/installed.stamp
 # Of pip's many lines: the big downloads, the long unpacking at the end, and the errors.
@@ -18,18 +25,20 @@ pip_progress := awk ' \
 	/^ *(ERROR|error)/ { print } \
 	{ fflush() }'
 
-.PHONY: help demo test test-all format lint clean
+.PHONY: help demo test test-all test-latest format lint clean
 
 help:
-	@echo "make demo      train and evaluate the quickstart: real images, no download, a few minutes"
-	@echo "make test      run the tests that are not marked slow, and the documented examples"
-	@echo "make test-all  run every test"
-	@echo "make format    rewrite the code in the project's format"
-	@echo "make lint      check the code's format and style"
-	@echo "make clean     remove the environment, caches and build leftovers; runs/ stays"
+	@echo "make demo         train and evaluate the quickstart: real images, no download, a few minutes"
+	@echo "make test         run the tests that are not marked slow, and the documented examples"
+	@echo "make test-all     run every test"
+	@echo "make test-latest  as make test, in .venv-latest: the newest TensorFlow, Python 3.12 or 3.13"
+	@echo "make format       rewrite the code in the project's format"
+	@echo "make lint         check the code's format and style"
+	@echo "make clean        remove the environment, caches and build leftovers; runs/ stays"
 	@echo
 	@echo "Every target makes $(VENV) when it is missing (3 GB, a few minutes the first time)."
-	@echo "make PYTHON=python3.10 VENV=.venv310 test   chooses the interpreter and the folder."
+	@echo "make PYTHON=python3.10 VENV=.venv310 test   chooses the interpreter and the folder;"
+	@echo "make JOBS=1 test                            one process, whose output comes at once."
 
 # What `make demo` shows and then runs.
 define open_encoder
@@ -46,10 +55,13 @@ demo: $(stamp)
 	@TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 $(run) -c "$$open_encoder"
 
 test: $(stamp)
-	$(run) -m pytest -m "not slow"
+	$(pytest) -m "not slow"
 
 test-all: $(stamp)
-	$(run) -m pytest
+	$(pytest)
+
+test-latest:
+	$(MAKE) VENV=.venv-latest STACK=latest test
 
 format: $(stamp)
 	$(run) -m ruff check --fix-only --quiet .
@@ -60,12 +72,12 @@ lint: $(stamp)
 	$(run) -m ruff format --check .
 
 clean:
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .venv-latest build dist *.egg-info .pytest_cache .ruff_cache
 	find csml_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(stamp): setup.py
 	@$(run) -m pip --version >/dev/null 2>&1 || { \
-		python=$$(scripts/pick_python.sh "$(PYTHON)") && \
+		python=$$(scripts/pick_python.sh $(if $(filter latest,$(STACK)),--latest) "$(PYTHON)") && \
 		echo "Making $(VENV) with $$("$$python" --version), $$python" && \
 		"$$python" -m venv "$(VENV)"; }
 	@echo "Installing into $(VENV): the first time a few minutes and 3 GB of disk"

@@ -34,6 +34,7 @@ setuptools.setup(
     description="Self-supervised pretraining of image encoders with CsMl, MoCo v2 and MoCo v1",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["csml_tf*"]),
+    package_data={"csml_tf.zoo": ["results.json", "encoders/*"]},
     python_requires=">=3.9",
     install_requires=[
         f"tensorflow>=2.15,<2.16; {HOME}",
@@ -63,7 +64,9 @@ setuptools.setup(
         "dev": [
             *REPORTS,
             "pillow>=9.0",
+            "psutil>=5.9",
             "pytest>=8.1",
+            "pytest-xdist>=3.6",  # The first that runs tests in the main thread, which has signals.
             "ruff==0.17.6",  # Exact, so that `make lint` means the same everywhere.
             "scipy>=1.7",
             "tensorflow-hub>=0.16",

@@ -5,6 +5,9 @@ import tensorflow as tf
 
 from csml_tf import progress
 
+# A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 
 def extract_features(encode, source, center_view, batch_size=256, description="features"):
     """Runs an encoder over every image of a source, without augmentation.
@@ -61,7 +64,7 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
         own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
         return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
 
-    @tf.function
+    @tf.function(autograph=False)
     def encode_all(images):
         return strategy.gather(strategy.run(encode, args=(images,)), axis=0)
 
@@ -73,11 +76,13 @@ def _batches(source, center_view, indices, batch_size):
     if source.image_shape is not None:
         batches = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
         images = batches.map(
-            lambda rows: center_view(source.read(rows)), num_parallel_calls=tf.data.AUTOTUNE
+            _as_it_is(lambda rows: center_view(source.read(rows))),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
     else:
         images = tf.data.Dataset.from_tensor_slices(indices)
         images = images.map(
-            lambda index: center_view(source.read(index)), num_parallel_calls=tf.data.AUTOTUNE
+            _as_it_is(lambda index: center_view(source.read(index))),
+            num_parallel_calls=tf.data.AUTOTUNE,
         ).batch(batch_size)
     return images.prefetch(tf.data.AUTOTUNE)

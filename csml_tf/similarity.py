@@ -337,7 +337,7 @@ def _positions(products, row_floor, column_floor, workspace):
     return np.flatnonzero(hits)
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _positions_on_device(products, row_bits, column_bits):
     bits = tf.bitcast(products, row_bits.dtype)
     hits = bits >= row_bits[:, None]

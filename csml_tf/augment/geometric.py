@@ -91,7 +91,8 @@ def decode_crops(encoded, make_windows, sizes, flips):
         tf.errors.InvalidArgumentError: as for `decode_image`.
     """
 
-    @functools.partial(tf.function, jit_compile=True)  # Fifty tiny operations in one.
+    # Fifty tiny operations in one.
+    @functools.partial(tf.function, autograph=False, jit_compile=True)
     def plan(height, width):
         windows = make_windows(height, width)
         choice = _choose_reduction(windows, sizes)
@@ -167,7 +168,7 @@ def _decode_region(encoded, region, reduction):
     return tf.ensure_shape(image, [None, None, 3])
 
 
-@functools.partial(tf.function, jit_compile=True)
+@functools.partial(tf.function, autograph=False, jit_compile=True)
 def _exp(values):
     """As `tf.exp`, whose last bit depends on the place in the batch, and with it a window would."""
     return tf.exp(values)

@@ -30,7 +30,7 @@ NUM_JITTER_ORDERS = 24
 # Where the Gaussian is cut off; 6e-5 of its weight lies beyond.
 _BLUR_RADIUS_SIGMAS = 4.0
 
-_compiled = functools.partial(tf.function, jit_compile=True)
+_compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
 
 
 @_compiled

@@ -145,7 +145,7 @@ def resize_and_center_crop(images, resize_size, crop_size):
     return _resample_batch(images, *matrices)
 
 
-@functools.partial(tf.function, jit_compile=True)  # Saves a quarter of a crop's time.
+@functools.partial(tf.function, autograph=False, jit_compile=True)  # Saves a quarter of a crop.
 def _crop_matrices(images, windows, size, flips):
     """The matrices of `_resample_batch` that cut the windows out of images of these sides."""
     top, left, height, width = tf.unstack(windows, axis=-1)

@@ -15,6 +15,9 @@ from csml_tf.data import neighbor_table, pipeline
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 
+# A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 VIEWS = {
     "csml": ("query", "key", "neighbor_query", "neighbor_key"),
     "moco": ("query", "key"),
@@ -214,9 +217,9 @@ def _make_cuts(source, augmentations, batch, seed, num_cuts):
 
     steps = tf.data.Dataset.range(_EPOCH_ANCHORS)
     if source.image_shape is None:
-        batches = steps.map(read, tf.data.AUTOTUNE).batch(batch, drop_remainder=True)
+        batches = steps.map(_as_it_is(read), tf.data.AUTOTUNE).batch(batch, drop_remainder=True)
     else:
-        batches = steps.map(read_batch, tf.data.AUTOTUNE)
+        batches = steps.map(_as_it_is(read_batch), tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 

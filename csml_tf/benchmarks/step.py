@@ -44,7 +44,7 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
     tf.keras.utils.set_random_seed(0)
     model = make_model(method, arch, stem, width, queue)
     views = {name: tf.random.normal([batch, res, res, 3]) for name in model.view_names}
-    train_step = tf.function(model.train_step)
+    train_step = tf.function(model.train_step, autograph=False)
     warmup_s = sum(_timed(train_step, views)[0] for _ in range(warmup))
     seconds = []
     for _ in range(steps):

@@ -13,6 +13,9 @@ from csml_tf import draws
 from csml_tf.augment import view
 from csml_tf.errors import InputError
 
+# A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
+_as_it_is = tf.autograph.experimental.do_not_convert
+
 # Where colours, blur and normalisation are done.
 AUGMENT_ON = ("host", "device")
 
@@ -138,15 +141,18 @@ def make_epoch(
     on_host = augment_on == "host"
     if source.image_shape is not None:
         # Equal images in memory: a whole batch is read and cut in one go.
-        batches = steps.map(lambda step: cut(*draw(step)), num_parallel_calls=tf.data.AUTOTUNE)
+        batches = steps.map(
+            _as_it_is(lambda step: cut(*draw(step))), num_parallel_calls=tf.data.AUTOTUNE
+        )
         if on_host:
-            batches = batches.map(color, num_parallel_calls=tf.data.AUTOTUNE)
+            batches = batches.map(_as_it_is(color), num_parallel_calls=tf.data.AUTOTUNE)
     else:
-        anchors = steps.map(draw).unbatch().map(cut, num_parallel_calls=tf.data.AUTOTUNE)
+        anchors = steps.map(_as_it_is(draw)).unbatch()
+        anchors = anchors.map(_as_it_is(cut), num_parallel_calls=tf.data.AUTOTUNE)
         group_size = _color_group_size(batch_size, augmentations) if on_host else batch_size
         batches = anchors.batch(group_size, drop_remainder=True)
         if on_host:
-            batches = batches.map(color, num_parallel_calls=tf.data.AUTOTUNE)
+            batches = batches.map(_as_it_is(color), num_parallel_calls=tf.data.AUTOTUNE)
             batches = batches.rebatch(batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(num_steps - first_step))
     return batches.prefetch(tf.data.AUTOTUNE)

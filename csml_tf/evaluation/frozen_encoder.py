@@ -88,7 +88,9 @@ class FrozenEncoder:
         tf.keras.utils.set_random_seed(0)
         trained = tf.keras.models.load_model(self.directory, compile=False)
         model = tf.keras.models.clone_model(trained)
-        return tf.function(lambda images: model(images, training=False), reduce_retracing=True)
+        return tf.function(
+            lambda images: model(images, training=False), autograph=False, reduce_retracing=True
+        )
 
     def digest(self):
         """Hex SHA-256 of all weights as they are now, moving statistics included."""

@@ -60,15 +60,15 @@ def export(encoder, directory, mean, std, card):
     model, endpoints_model = make_export_models(encoder, mean, std)
     spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 
-    @tf.function(input_signature=[spec])
+    @tf.function(autograph=False, input_signature=[spec])
     def serving_default(images):
         return {"features": model(images, training=False)}
 
-    @tf.function(input_signature=[spec])
+    @tf.function(autograph=False, input_signature=[spec])
     def embed(images):
         return {"embedding": model.projection_head(model(images, training=False))}
 
-    @tf.function(input_signature=[spec])
+    @tf.function(autograph=False, input_signature=[spec])
     def endpoints(images):
         return endpoints_model(images, training=False)
 

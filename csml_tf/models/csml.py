@@ -210,9 +210,13 @@ class CsMl(tf.keras.Model):
         # Functions of their own are traced once for all kinds; but replicas cannot meet
         # inside of one, as batch norm has them do where groups span replicas.
         if one_replica or self.query_encoder.bn_groups > 1:
-            compiled = {} if one_replica or not jit_compile else {"jit_compile": True}
-            self._embed_keys = tf.function(self._embed_keys, **compiled)
-            self._level_losses_and_gradients = tf.function(self._measure_levels, **compiled)
+            # AutoGraph would search our code and that of Keras for control flow on tensors, which
+            # has none: ten seconds of a run's start.
+            options = {"autograph": False}
+            if jit_compile and not one_replica:
+                options["jit_compile"] = True
+            self._embed_keys = tf.function(self._embed_keys, **options)
+            self._level_losses_and_gradients = tf.function(self._measure_levels, **options)
 
     def make_train_function(self, force=False):
         """As Keras' own, but the wait for the input is told apart, in `input_wait_s`."""
@@ -221,14 +225,14 @@ class CsMl(tf.keras.Model):
         strategy = self.distribute_strategy
         step = self.train_step
         if self.jit_compile and strategy.num_replicas_in_sync == 1:
-            step = tf.function(step, jit_compile=True)
+            step = tf.function(step, autograph=False, jit_compile=True)
 
         def distributed_step(views):
             logs = strategy.run(step, args=(views,))
             return {name: strategy.experimental_local_results(log)[0] for name, log in logs.items()}
 
         if not self.run_eagerly:
-            distributed_step = tf.function(distributed_step)
+            distributed_step = tf.function(distributed_step, autograph=False)
 
         def train_function(iterator):
             started = time.perf_counter()
@@ -249,7 +253,7 @@ class CsMl(tf.keras.Model):
             with self.distribute_strategy.scope():
                 self._average_moving_statistics()
 
-    @tf.function
+    @tf.function(autograph=False)
     def _average_moving_statistics(self):
         for each in (self.query_encoder, self.key_encoder.encoder):
             for variable in each.non_trainable_variables:

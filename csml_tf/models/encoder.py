@@ -85,12 +85,12 @@ class MultiLevelEncoder(tf.keras.Model):
         maps = self.backbone(images, training=training)
         return {level: head(pool(maps[level])) for level, head in self.heads.items()}
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def embedding(self, images):
         """[batch, height, width, 3] -> [batch, dim] of the deepest level, inference mode."""
         return self(images, training=False)[self.levels[-1]]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def pooled_features(self, images):
         """[batch, height, width, 3] -> [batch, feature_dim] of the last stage, inference mode."""
         return pool(self.backbone(images, training=False)[resnet.STAGES[-1]])

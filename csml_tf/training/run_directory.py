@@ -120,7 +120,7 @@ class RunDirectory:
 def write_atomically(path, text):
     """Writes a text file so that a reader sees the old one or the new one, never a part."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
 
 

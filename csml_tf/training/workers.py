@@ -53,7 +53,7 @@ def check_same_state(strategy, variables, table=None):
         indices = table.neighbor_indices.numpy()
         _check_equal("neighbor table", _gather(strategy, _digest(indices.tobytes())))
 
-    @tf.function
+    @tf.function(autograph=False)
     def run():
         def fingerprints():
             found = tf.stack([_fingerprint(variable) for variable in variables.values()])
@@ -148,7 +148,7 @@ def _gather(strategy, value):
 def _on_replicas(strategy, function):
     """The first replica's result of `function(value)`; traced once, since every step asks."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def run(own):
         return strategy.experimental_local_results(strategy.run(function, args=(own,)))[0]
 

@@ -1,15 +1,75 @@
-"""Which pretrained encoders there are, and how to open one."""
+"""Which models there are, and how to open one."""
 
+import difflib
 import pathlib
 
 import tensorflow as tf
 
+from csml_tf import errors
 from csml_tf.errors import InputError
+from csml_tf.zoo import cache
+from csml_tf.zoo.entry import Entry
+
+# In the order of MODEL_ZOO.md, whose tables `tools/report.py --zoo` writes from here.
+ENTRIES = (
+    Entry(
+        id="quickstart",
+        method="CsMl",
+        network="ResNet-18, width 8, 16 px",
+        data="scikit-learn digits",
+        published="none",
+    ),
+    Entry(
+        id="r18_cifar10",
+        method="CsMl",
+        network="ResNet-18, CIFAR stem",
+        data="CIFAR-10",
+        published="none",
+    ),
+    Entry(
+        id="r18_cifar10_moco_v2",
+        method="MoCo, CIFAR demo settings",
+        network="ResNet-18, CIFAR stem",
+        data="CIFAR-10",
+        published=(
+            "kNN 32.0 % after epoch 1, 48.0 after 10, 61.4 after 20, 82.6 after 200 "
+            "(MoCo's CIFAR notebook)"
+        ),
+    ),
+    Entry(
+        id="r50",
+        method="CsMl",
+        network="ResNet-50",
+        data="ImageNet-1k",
+        published="linear top-1 76.6 % (arXiv:2012.02733)",
+    ),
+    Entry(
+        id="r50_multicrop",
+        method="CsMl with 2 × 224 + 6 × 96 px crops",
+        network="ResNet-50",
+        data="ImageNet-1k",
+        published="linear top-1 76.6 % (arXiv:2012.02733, its best)",
+    ),
+    Entry(
+        id="r50_moco_v2",
+        method="MoCo v2",
+        network="ResNet-50",
+        data="ImageNet-1k",
+        published="linear top-1 67.5 %, 200 epochs (arXiv:2003.04297)",
+    ),
+    Entry(
+        id="r50_moco_v1",
+        method="MoCo v1",
+        network="ResNet-50",
+        data="ImageNet-1k",
+        published="linear top-1 60.6 %, 200 epochs (arXiv:1911.05722)",
+    ),
+)
 
 
 def list_models():
-    """Ids of the encoders that ship with this package; none does yet."""
-    return ()
+    """Ids of the pretrained encoders that `load_model` opens, a tuple of str."""
+    return tuple(entry.id for entry in ENTRIES if entry.archive is not None)
 
 
 def find_saved_model(id_or_dir):
@@ -17,13 +77,14 @@ def find_saved_model(id_or_dir):
 
     Args:
         id_or_dir: an id out of `list_models()`, the folder of a SavedModel, or a run
-            directory, whose `saved_model/` is meant.
+            directory, whose `saved_model/` is meant. A folder that has the name of an id
+            comes first.
 
     Returns:
         `pathlib.Path` of a folder that holds `saved_model.pb`.
 
     Raises:
-        InputError: if there is no such model.
+        InputError: if there is no such model, or it cannot be fetched.
     """
     directory = pathlib.Path(id_or_dir)
     for candidate in (directory, directory / "saved_model"):
@@ -33,14 +94,30 @@ def find_saved_model(id_or_dir):
         raise InputError(
             f"The run in {directory} has no saved_model/ yet: let tools/train.py finish it."
         )
+    entries = {entry.id: entry for entry in ENTRIES}
+    entry = entries.get(str(id_or_dir))
+    if entry is not None and entry.archive is not None:
+        return cache.find(entry)
+    if entry is not None:
+        raise InputError(
+            f"{entry.id} is a recipe that is not trained yet: train it with tools/train.py "
+            f"--gin_file={entry.id}.gin, then give its run directory."
+        )
+    near = difflib.get_close_matches(str(id_or_dir), list_models(), n=1)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise InputError(
-        f"There is no model {str(id_or_dir)!r}: give a run directory or the folder of a "
-        "SavedModel; no encoder ships with this package yet."
+        f"There is no model {str(id_or_dir)!r}{hint}: give a run directory or the folder of a "
+        "SavedModel; "
+        + (
+            f"the zoo has {', '.join(list_models())}."
+            if list_models()
+            else "no encoder ships with this package yet."
+        )
     )
 
 
 def load_model(id_or_dir):
-    """Opens an exported encoder.
+    """Opens an exported encoder, out of the zoo or one's own.
 
     Args:
         id_or_dir: as for `find_saved_model`.
@@ -50,13 +127,13 @@ def load_model(id_or_dir):
         from 32 px up -> [batch, feature_dim] float32. Trainable.
 
     Raises:
-        InputError: if there is no such model, or it is damaged.
+        InputError: if there is no such model, it cannot be fetched, or it is damaged.
     """
     directory = find_saved_model(id_or_dir)
     try:
         return tf.keras.models.load_model(directory, compile=False)
     except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
-            f"The model in {directory} cannot be read ({reason}): export it again."
+            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
+            "again."
         ) from error

@@ -132,6 +132,11 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "Say what to report: --views",
             ),
+            "no page for the zoo's tables": (
+                ["tools/report.py", "--zoo", f"--output={folder}"],
+                2,
+                "MODEL_ZOO.md cannot be read .*--output is its folder",
+            ),
             "report of nothing": (report(output), 2, "either --model_dir, .* or --gin_file"),
             "report of no run": (
                 report(output, f"--model_dir={folder}/unfinished"),

@@ -216,7 +216,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         """Each query kind starts when the gradients of the one before are there."""
         model = make_model()
         views = make_views(0)
-        graph = tf.function(model.train_step).get_concrete_function(views).graph
+        graph = tf.function(model.train_step, autograph=False).get_concrete_function(views).graph
         awaited = [
             {source.type for source in operation.control_inputs}
             for operation in graph.get_operations()

@@ -19,7 +19,7 @@ def train(name, steps=4):
         )
         model.compile(precision.scale_loss(optim.TorchSGD(0.05), name))
     rng = np.random.default_rng(0)
-    step = tf.function(model.train_step)
+    step = tf.function(model.train_step, autograph=False)
     losses = []
     for _ in range(steps):
         names = model.view_names

@@ -61,7 +61,9 @@ class RecordSource(base.ImageSource):
             self._selected = self._decoders.extract_features(builder.info.features)
         # Called eagerly, too, it raises TensorFlow's errors: those of a run.
         signature = [tf.TensorSpec([], tf.int64)]
-        self._read_serialized = tf.function(self._read_in_graph, input_signature=signature)
+        self._read_serialized = tf.function(
+            self._read_in_graph, autograph=False, input_signature=signature
+        )
 
     def __len__(self):
         return len(self._records)

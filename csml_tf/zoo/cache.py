@@ -1,0 +1,121 @@
+"""The zoo's encoders on this machine: each unpacked once, verified before every use."""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+
+from csml_tf.errors import InputError
+from csml_tf.training.run_directory import write_atomically
+from csml_tf.zoo import archive, download
+
+try:
+    import fcntl
+except ImportError:  # Not on Windows.
+    fcntl = None
+
+_PACKAGED = pathlib.Path(__file__).with_name("encoders")
+
+
+def home():
+    """The folder of the cache: `CSML_TF_HOME`, or ~/.cache/csml_tf."""
+    chosen = os.environ.get("CSML_TF_HOME") or "~/.cache/csml_tf"
+    return pathlib.Path(chosen).expanduser()
+
+
+def find(entry):
+    """The SavedModel of a zoo entry, unpacked and as it was published.
+
+    The first call unpacks it, after a download where it does not come with the package. What
+    has been damaged since is replaced; processes that meet here wait for each other.
+
+    Args:
+        entry: `Entry` with an archive.
+
+    Returns:
+        `pathlib.Path` of a folder that holds `saved_model.pb`.
+
+    Raises:
+        InputError: if the cache cannot be written, or the encoder cannot be had or is not the
+            published one.
+    """
+    folder = home() / "encoders"
+    # A new version of an encoder has a place of its own.
+    directory = folder / f"{entry.id}-{entry.archive.sha256[:12]}"
+    if _is_whole(directory):  # Then a cache that may not be written to will do.
+        return directory
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _alone(directory.with_suffix(".lock")):
+            if not _is_whole(directory):
+                _unpack(entry, directory)
+    except OSError as error:
+        raise InputError(
+            f"The cache {home()} cannot be written ({error.strerror or error}): free some space, "
+            "or set CSML_TF_HOME to another folder."
+        ) from error
+    return directory
+
+
+def _unpack(entry, directory):
+    temporary = directory.with_suffix(".tmp")
+    for rest in (directory, temporary):  # Damaged; or left by a process that was killed.
+        shutil.rmtree(rest, ignore_errors=True)
+    packed = _verified_archive(entry, directory)
+    temporary.mkdir()
+    try:
+        archive.unpack(packed, temporary)
+        if not (temporary / "saved_model.pb").exists():
+            raise InputError(f"{packed.name} holds no saved_model.pb: report this.")
+        write_atomically(_manifest(directory), json.dumps(_checksums(temporary), indent=1) + "\n")
+        temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _verified_archive(entry, directory):
+    """-> path of the published file, fetched where it has to be."""
+    published = entry.archive
+    if not published.is_remote:
+        path = _PACKAGED / published.source
+        if not path.exists() or download.file_sha256(path) != published.sha256:
+            raise InputError(
+                f"The encoder {entry.id} of this installation is missing or damaged: install "
+                "csml_tf again."
+            )
+        return path
+    path = directory.with_name(directory.name + published.ending)
+    if path.exists() and download.file_sha256(path) != published.sha256:
+        path.unlink()
+    download.fetch(published.source, path, published.sha256, published.num_bytes)
+    return path
+
+
+def _is_whole(directory):
+    """Whether a folder holds the files that were unpacked into it, each as it was."""
+    try:
+        expected = json.loads(_manifest(directory).read_text())
+        return directory.is_dir() and _checksums(directory) == expected
+    except (OSError, ValueError):
+        return False
+
+
+def _manifest(directory):
+    return directory.with_suffix(".json")
+
+
+def _checksums(directory):
+    """{path of a file, from the folder: its SHA-256} of all files."""
+    files = sorted(path for path in directory.rglob("*") if not path.is_dir())
+    return {path.relative_to(directory).as_posix(): download.file_sha256(path) for path in files}
+
+
+@contextlib.contextmanager
+def _alone(path):
+    """Waits for other processes that hold this lock; where there are no locks, for nobody."""
+    with open(path, "a") as file:
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # A file system without locks.
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
