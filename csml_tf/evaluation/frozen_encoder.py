@@ -61,7 +61,7 @@ class FrozenEncoder:
             [batch, height, width, channels] for a stage.
 
         Raises:
-            InputError: if the model lacks the layer.
+            InputError: if the model lacks the layer, or takes images of another size.
         """
         all_maps = self.all_maps([layer])
         return lambda images: all_maps(images)[layer]
@@ -77,7 +77,7 @@ class FrozenEncoder:
             function of [batch, size, size, 3] images in [0, 1] to {layer: as of `maps`}.
 
         Raises:
-            InputError: if the model lacks a layer.
+            InputError: if the model lacks a layer, or takes images of another size.
         """
         names = {layer: self._signature_of(layer) for layer in layers}
         if "features" in names and "endpoints" in names.values():
@@ -100,6 +100,14 @@ class FrozenEncoder:
                 f"The model has no signature {name!r} with an output {layer!r}: it has "
                 f"{', '.join(sorted(signatures)) or 'none'}; choose another --layer."
             )
+        # A loaded signature does not look at the sizes itself, and may mix up images.
+        size = self.center_view.image_size
+        for spec in tf.nest.flatten(signatures[name].structured_input_signature):
+            if not spec.shape.is_compatible_with([None, size, size, 3]):
+                raise InputError(
+                    f"The model in {self.directory} takes images {spec.shape}, not of {size} px: "
+                    "give the --image_size that it was made for."
+                )
         return name
 
     def encode(self, layer="features"):

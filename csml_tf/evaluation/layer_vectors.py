@@ -4,7 +4,7 @@ import math
 
 import tensorflow as tf
 
-from csml_tf.errors import InputError
+from csml_tf.errors import InputError, first_line
 from csml_tf.models.adaptive_pooling import AdaptiveAveragePooling2D
 
 
@@ -63,8 +63,8 @@ class LayerVectors:
             outputs = self._maps(tf.zeros([1, size, size, 3]))
         except (ValueError, TypeError, tf.errors.OpError) as error:
             raise InputError(
-                f"The model in {encoder.directory} does not take images of {size} px: give the "
-                "--image_size that it was made for."
+                f"The model in {encoder.directory} cannot be run on an image of {size} px "
+                f"({first_line(error)}): choose another --image_size."
             ) from error
         return {layer: output.shape[1:].as_list() for layer, output in outputs.items()}
 

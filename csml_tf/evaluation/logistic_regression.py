@@ -6,8 +6,9 @@ import numpy as np
 import tensorflow as tf
 from scipy import optimize
 
-# Logits computed at a time, which bounds the memory beyond the features to some 0.5 GB.
-_BLOCK_LOGITS = 2**24
+# Float64 numbers of a block's features or logits, which bounds the memory beyond the features
+# to some 0.5 GB.
+_BLOCK_NUMBERS = 2**24
 _LINE_SEARCH_STEPS = 50
 
 
@@ -32,7 +33,7 @@ class Fit:
     def rank(self, features, count):
         """[n, dim] float32 -> [n, count] integer: the likeliest classes, best first."""
         kernel, bias = (tf.constant(array, tf.float32) for array in (self.kernel, self.bias))
-        size = _block_size(self.bias)
+        size = _block_size(*self.kernel.shape)
         blocks = (features[start : start + size] for start in range(0, len(features), size))
         return np.concatenate([tf.math.top_k(b @ kernel + bias, count).indices for b in blocks])
 
@@ -45,7 +46,8 @@ def fit(
         sum(weights * cross-entropy) / sum(weights) + l2 / 2 * sum(kernel ** 2)
 
     The bias is not penalised. With all weights 1 this is scikit-learn's objective for
-    C = 1 / (l2 * n). The products are float32, the sums over them float64.
+    C = 1 / (l2 * n). Computed in float64: near the optimum the objective's changes are below
+    the rounding of float32, and the search for the next step would give up.
 
     Args:
         features: [n, dim] float32; quickest if standardised.
@@ -63,7 +65,7 @@ def fit(
     dim = features.shape[1]
     weights = np.ones(len(features)) if weights is None else np.asarray(weights, np.float64)
     weights = weights / weights.sum()
-    size = _block_size(np.empty(num_classes))
+    size = _block_size(dim, num_classes)
     blocks = [
         tuple(tf.convert_to_tensor(array[first : first + size]) for array in arrays)
         for first in range(0, len(features), size)
@@ -71,11 +73,11 @@ def fit(
     ]
 
     def objective(flat):
-        kernel, bias = flat[:-num_classes].reshape([dim, num_classes]), flat[-num_classes:]
-        rounded = tf.constant(kernel, tf.float32), tf.constant(bias, tf.float32)
+        parameters = flat.reshape([dim + 1, num_classes])
+        kernel, bias = parameters[:-1], parameters[-1]
         value, gradient = l2 / 2 * np.sum(kernel**2), np.append(l2 * kernel, np.zeros(num_classes))
         for block in blocks:
-            loss, *gradients = _loss_and_gradients(*rounded, *block)
+            loss, *gradients = _loss_and_gradients(kernel, bias, *block)
             value += loss.numpy()
             gradient += np.concatenate([part.numpy().ravel() for part in gradients])
         return value, gradient
@@ -121,14 +123,14 @@ def standardize(train_features, *others):
 
 @tf.function(reduce_retracing=True)
 def _loss_and_gradients(kernel, bias, features, labels, weights):
-    """Weighted sum of the cross-entropies, and its gradients by kernel and bias, float64."""
-    log_shares = tf.nn.log_softmax(tf.cast(features @ kernel + bias, tf.float64))
-    truth = tf.one_hot(labels, bias.shape[0], dtype=tf.float64)
+    """Weighted sum of the cross-entropies, and its gradients by kernel and bias."""
+    features = tf.cast(features, tf.float64)
+    log_shares = tf.nn.log_softmax(features @ kernel + bias)
+    truth = tf.one_hot(labels, tf.shape(bias)[0], dtype=tf.float64)
     loss = -tf.reduce_sum(weights * tf.reduce_sum(truth * log_shares, axis=1))
     errors = weights[:, None] * (tf.exp(log_shares) - truth)
-    kernel_gradient = tf.matmul(features, tf.cast(errors, tf.float32), transpose_a=True)
-    return loss, tf.cast(kernel_gradient, tf.float64), tf.reduce_sum(errors, axis=0)
+    return loss, tf.matmul(features, errors, transpose_a=True), tf.reduce_sum(errors, axis=0)
 
 
-def _block_size(bias):
-    return max(1, _BLOCK_LOGITS // len(bias))
+def _block_size(dim, num_classes):
+    return max(1, _BLOCK_NUMBERS // max(dim, num_classes))

@@ -48,20 +48,29 @@ class LayerVectorsTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "=3 has no room for the 4 channels of stage1"):
             layer_vectors.LayerVectors(self.frozen, ["stage1"], 3)
 
-    def test_rejects_images_of_a_size_that_the_model_does_not_take(self):
+    def export_fixed(self, spec_side):
+        """A model for 8 px, whose signature says so or not."""
         directory = tiny_run.make_temp_dir(self.addCleanup) / "fixed"
-        flat = tf.keras.Sequential([tf.keras.Input([8, 8, 3]), tf.keras.layers.Flatten()])
-        spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, name="images")
+        flat = tf.keras.Sequential([tf.keras.Input([192]), tf.keras.layers.Dense(5)])
+        spec = tf.TensorSpec([None, spec_side, spec_side, 3], tf.float32, name="images")
 
         @tf.function(input_signature=[spec])
         def serve(images):
-            return {"features": flat(images)}
+            return {"features": flat(tf.reshape(images, [tf.shape(images)[0], 192]))}
 
         tf.saved_model.save(flat, str(directory), {"serving_default": serve})
+        return directory
+
+    @parameterized.parameters(
+        (8, r"takes images \(None, 8, 8, 3\), not of 16 px: give the --image_size"),
+        (None, r"cannot be run on an image of 16 px \(.+\): choose another --image_size"),
+    )
+    def test_rejects_images_of_a_size_that_the_model_does_not_take(self, spec_side, message):
+        directory = self.export_fixed(spec_side)
         fitting = frozen_encoder.FrozenEncoder(directory, image_size=8)
-        self.assertEqual(layer_vectors.LayerVectors(fitting, ["features"]).dims["features"], 192)
+        self.assertEqual(layer_vectors.LayerVectors(fitting, ["features"]).dims["features"], 5)
         other = frozen_encoder.FrozenEncoder(directory, image_size=16)
-        with self.assertRaisesRegex(InputError, "does not take images of 16 px: .*--image_size"):
+        with self.assertRaisesRegex(InputError, message):
             layer_vectors.LayerVectors(other, ["features"])
 
     def test_one_pass_for_stages_and_features(self):

@@ -33,7 +33,7 @@ def make_batches(num_batches=5):
         (
             rng.normal(size=[BATCH, DIM]).astype("float32"),
             rng.integers(0, CLASSES, BATCH),
-            rng.integers(0, 2, [BATCH, len(RATES)]).astype("float32") + np.eye(BATCH, 3),
+            np.float32(rng.integers(0, 2, [BATCH, len(RATES)]) + np.eye(BATCH, 3)),
         )
         for _ in range(num_batches)
     ]
