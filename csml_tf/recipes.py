@@ -17,6 +17,7 @@ from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
+from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
 from csml_tf.export import saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
@@ -34,6 +35,8 @@ _CONFIGURABLES = (
     CsMl,
     KnnEvaluation,
     KnnMonitor,
+    LinearEvaluation,
+    LinearMonitor,
     MultiLevelEncoder,
     NeighborRefresh,
     ViewAugmentation,
@@ -294,10 +297,14 @@ def _recipe_fault(error):
 
 
 def _make_monitors(source, dataset, data_dir, center_view):
-    """The kNN monitor, where there are labels to measure it by."""
+    """The monitors of accuracy, where there are labels to measure it by."""
     if source.labels is None:
-        logging.info("%s has no labels: kNN accuracy is not measured.", source.name)
+        logging.info("%s has no labels: accuracy is not measured.", source.name)
         return []
     train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
-    evaluation = gin.get_configurable("KnnEvaluation")(train, test, center_view)
-    return [gin.get_configurable("KnnMonitor")(evaluation)]
+    return [
+        gin.get_configurable(f"{kind}Monitor")(
+            gin.get_configurable(f"{kind}Evaluation")(train, test, center_view)
+        )
+        for kind in ("Knn", "Linear")
+    ]

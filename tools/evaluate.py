@@ -2,6 +2,8 @@
 
 python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
 python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --k=5 --k=20
+python tools/evaluate.py --protocol=linear_cached --model=runs/quickstart --dataset=digits
+python tools/evaluate.py --protocol=linear --model=runs/quickstart --dataset=digits --seeds=3
 """
 
 from absl import flags
@@ -29,6 +31,14 @@ _SETTINGS = [
     flags.DEFINE_multi_integer("k", None, "Neighbors; default 200, or 20 below 10,000 images."),
     flags.DEFINE_multi_float("temperature", None, "Of votes, exp(cosine / it); default 0.1."),
     flags.DEFINE_bool("baselines", None, "Also untrained weights and raw pixels."),
+    flags.DEFINE_integer(
+        "stage_features", None, "Pool a stage to a grid of at most so many numbers; default 1x1."
+    ),
+    flags.DEFINE_multi_float("learning_rate", None, "Of linear layers; default: a grid to 30."),
+    flags.DEFINE_integer("epochs", None, "Of linear layers; default 100."),
+    flags.DEFINE_integer("batch_size", None, "Images per step; default 256."),
+    flags.DEFINE_integer("seeds", None, "Number of runs to average over; default 1."),
+    flags.DEFINE_multi_float("l2", None, "Strengths of L2; default: a grid."),
 ]
 
 

@@ -61,8 +61,38 @@ class FrozenEncoder:
             [batch, height, width, channels] for a stage.
 
         Raises:
-            InputError: if the model lacks the layer.
+            InputError: if the model lacks the layer, or takes images of another size.
         """
+        all_maps = self.all_maps([layer])
+        return lambda images: all_maps(images)[layer]
+
+    def all_maps(self, layers):
+        """What makes the outputs of several layers, not pooled.
+
+        Args:
+            layers: some of `LAYERS`. One pass of the network makes stages and features;
+                "embedding" beside another layer takes a pass of its own.
+
+        Returns:
+            function of [batch, size, size, 3] images in [0, 1] to {layer: as of `maps`}.
+
+        Raises:
+            InputError: if the model lacks a layer, or takes images of another size.
+        """
+        names = {layer: self._signature_of(layer) for layer in layers}
+        if "features" in names and "endpoints" in names.values():
+            endpoints = self._loaded.signatures["endpoints"]
+            if "features" in endpoints.structured_outputs:
+                names["features"] = "endpoints"
+        functions = {name: self._loaded.signatures[name] for name in names.values()}
+
+        def make(images):
+            outputs = {name: function(images) for name, function in functions.items()}
+            return {layer: outputs[name][layer] for layer, name in names.items()}
+
+        return make
+
+    def _signature_of(self, layer):
         name = {"features": "serving_default", "embedding": "embed"}.get(layer, "endpoints")
         signatures = self._loaded.signatures
         if name not in signatures or layer not in signatures[name].structured_outputs:
@@ -70,8 +100,15 @@ class FrozenEncoder:
                 f"The model has no signature {name!r} with an output {layer!r}: it has "
                 f"{', '.join(sorted(signatures)) or 'none'}; choose another --layer."
             )
-        function = signatures[name]
-        return lambda images: function(images)[layer]
+        # A loaded signature does not look at the sizes itself, and may mix up images.
+        size = self.center_view.image_size
+        for spec in tf.nest.flatten(signatures[name].structured_input_signature):
+            if not spec.shape.is_compatible_with([None, size, size, 3]):
+                raise InputError(
+                    f"The model in {self.directory} takes images {spec.shape}, not of {size} px: "
+                    "give the --image_size that it was made for."
+                )
+        return name
 
     def encode(self, layer="features"):
         """As `maps`, but a stage's map is average-pooled: a function to [batch, dim]."""

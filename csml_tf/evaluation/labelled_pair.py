@@ -35,7 +35,8 @@ def check(train_source, test_source):
     unknown = np.setdiff1d(test_source.labels, classes)
     if len(unknown):
         names = test_source.class_names or train_source.class_names
-        name = repr(names[unknown[0]]) if names else f"number {unknown[0]}"
+        is_named = names and unknown[0] < len(names)
+        name = repr(names[unknown[0]]) if is_named else f"number {unknown[0]}"
         raise InputError(
             f"{test_source.name} has {len(unknown)} class(es) that {train_source.name} lacks, "
             f"the first is {name}: remove their images, or add some for training."

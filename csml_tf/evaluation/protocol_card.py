@@ -31,7 +31,7 @@ class ProtocolCard:
 
     Attributes:
         protocol: name, as of `--protocol`.
-        encoder: {"id", "directory", "sha256" of the weights}.
+        encoder: {"id", "directory", "sha256" of the weights, "sha256_after" the measurement}.
         data: {role: {"name", "images", "classes", "fingerprint"}}.
         settings: as of `Outcome`.
         result: as of `Outcome`.
@@ -67,6 +67,8 @@ class ProtocolCard:
         """The card for people: a line for each fact, a table for each list of rows."""
         lines = [f"protocol    {self.protocol}"]
         lines += [f"encoder     {self.encoder['id']}", f"weights     {self.encoder['sha256']}"]
+        if "sha256_after" in self.encoder:
+            lines.append(f"  afterwards {self.encoder['sha256_after']}")
         for role, data in self.data.items():
             facts = ", ".join(f"{name} {value}" for name, value in data.items() if name != "name")
             lines.append(f"{role:<11} {data['name']} ({facts})")
@@ -74,6 +76,8 @@ class ProtocolCard:
         for name, value in self.result.items():
             if isinstance(value, list) and value and isinstance(value[0], dict):
                 lines += [name, *_table(value)]
+            elif isinstance(value, list) and value and isinstance(value[0], list):
+                lines.append(f"{_words(name)}: {len(value)} rows, in the JSON file")
             else:
                 lines.append(f"{_words(name)}: {_figure(name, value)}")
         lines.append(f"{self.seconds:.1f} s on {self.hardware}, TensorFlow {self.tensorflow}")

@@ -4,11 +4,15 @@ import inspect
 import time
 
 from csml_tf.errors import InputError
-from csml_tf.evaluation import knn, protocol_card
+from csml_tf.evaluation import knn, linear, linear_cached, protocol_card
 from csml_tf.evaluation.protocol_card import ProtocolCard
 
 # Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
-_PROTOCOLS = {"knn": knn.measure}
+_PROTOCOLS = {
+    "knn": knn.measure,
+    "linear": linear.measure,
+    "linear_cached": linear_cached.measure,
+}
 NAMES = tuple(_PROTOCOLS)
 
 
@@ -26,7 +30,8 @@ def measure(name, encoder, train_source, test_source, **settings):
         `ProtocolCard`.
 
     Raises:
-        InputError: if a setting means nothing to the protocol, or as the protocol does.
+        InputError: if a setting means nothing to the protocol, the encoder's weights have
+            changed, or as the protocol does.
     """
     protocol = _PROTOCOLS[name]
     given = {setting: value for setting, value in settings.items() if value is not None}
@@ -38,10 +43,22 @@ def measure(name, encoder, train_source, test_source, **settings):
                 f"{', '.join(f'--{each}' for each in known)}: leave it out."
             )
     started = time.perf_counter()
+    before = encoder.digest()
     outcome = protocol(encoder, train_source, test_source, **given)
+    after = encoder.digest()
+    if after != before:
+        raise InputError(
+            f"The model in {encoder.directory} changes its own weights when it is used, so the "
+            "figure would be worth nothing: export it in inference mode."
+        )
     return ProtocolCard(
         protocol=name,
-        encoder={"id": encoder.id, "directory": encoder.directory, "sha256": encoder.digest()},
+        encoder={
+            "id": encoder.id,
+            "directory": encoder.directory,
+            "sha256": before,
+            "sha256_after": after,
+        },
         data={
             "train": protocol_card.describe_source(train_source),
             "test": protocol_card.describe_source(test_source),

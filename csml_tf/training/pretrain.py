@@ -284,6 +284,7 @@ def _report(run_directory, board, row, epochs):
             if isinstance(value, (int, float, np.floating)):
                 tf.summary.scalar(name, value)
     board.flush()
-    shown = ["loss", "knn_top1", "neighbor_purity", "neighbor_churn", "images_per_sec"]
+    accuracies = ["knn_top1", "linear_top1"]
+    shown = ["loss", *accuracies, "neighbor_purity", "neighbor_churn", "images_per_sec"]
     figures = ", ".join(f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None)
     logging.info("epoch %d/%d: %s", row["epoch"], epochs, figures)

@@ -55,6 +55,7 @@ class ToolsTest(absltest.TestCase):
         )
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
+        linear, cached = "--protocol=linear", "--protocol=linear_cached"
         tiny = "--gin_bindings=GLOBAL_BATCH_SIZE = 2"
         # Name -> (command line, exit code, what its one line on stderr has to say).
         cls.bad = {
@@ -127,6 +128,25 @@ class ToolsTest(absltest.TestCase):
             ),
             "large k": (evaluate(model, "--k=5000"), 2, "k must be from 1 to the 1438 images"),
             "temperature": (evaluate(model, "--temperature=0"), 2, "above 0, got 0"),
+            "corrupt test images": (
+                evaluate(model, linear, dataset=f"folder:{folder}/corrupt"),
+                2,
+                "1 of 12 files .* no readable images",
+            ),
+            "learning rate": (evaluate(model, linear, "--learning_rate=0"), 2, "above 0 .*got 0"),
+            "epochs": (evaluate(model, linear, "--epochs=0"), 2, "--epochs must be at least 1"),
+            "seeds": (evaluate(model, linear, "--seeds=-1"), 2, "--seeds must be at least 1"),
+            "l2": (evaluate(model, cached, "--l2=-1"), 2, "L2 must be above 0 .*got -1"),
+            "room": (
+                evaluate(model, cached, "--layer=stage1", "--stage_features=3"),
+                2,
+                "no room for the 4 channels of stage1",
+            ),
+            "setting of another protocol": (
+                evaluate(model, cached, "--seeds=3"),
+                2,
+                "--seeds means nothing to --protocol=linear_cached",
+            ),
             "nothing to report": (
                 ["tools/report.py", f"--output={folder}/report"],
                 2,
@@ -162,6 +182,7 @@ class ToolsTest(absltest.TestCase):
         }
         cls.good = {
             "evaluate": evaluate(model, f"--json={folder}/result.json"),
+            "linear": evaluate(model, linear, "--epochs=1"),
             "report": report(output, quickstart, "--gin_bindings=WIDTH = 1"),
             "benchmark": benchmark("knn", "--n=50", "--d=4", "--k=2"),
             **{f"{tool} --help": [tool, "--help"] for tool in TOOLS},
@@ -213,6 +234,15 @@ class ToolsTest(absltest.TestCase):
         card = json.loads((self.folder / "result.json").read_text())
         self.assertContainsSubset({"protocol", "encoder", "data", "settings", "result"}, card)
         self.assertIn("\ntop1: ", (self.folder / "result.txt").read_text())
+
+    def test_linear_says_its_protocol(self):
+        code, stdout, _ = self.results["linear"]
+        self.assertEqual(code, 0)
+        self.assertRegex(
+            stdout,
+            r"^linear top1 [\d.]+%, top5 [\d.]+%, learning rate [\d.]+ "
+            r"\(layer=features:4, learning_rate=0.03\+.*\+30.0, choice=by .*; .*\)\n$",
+        )
 
     def test_report(self):
         code, stdout, _ = self.results["report"]

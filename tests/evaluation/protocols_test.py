@@ -31,6 +31,32 @@ class MeasureTest(tf.test.TestCase):
         self.assertBetween(card.result["top1"], 0.0, 1.0)
         self.assertGreater(card.seconds, 0.0)
 
+    def test_linear_protocols_leave_the_encoder_alone(self):
+        for name, options in (
+            ("linear", {"epochs": 1, "learning_rate": [1.0]}),
+            ("linear_cached", {"l2": [0.1]}),
+        ):
+            card = protocols.measure(name, self.encoder, *self.sources, **options)
+            self.assertEqual(card.encoder["sha256"], card.encoder["sha256_after"])
+            self.assertEqual(card.encoder["sha256"], self.encoder.digest())
+            self.assertBetween(card.result["top1"], 0.0, 1.0)
+            self.assertIn(f"afterwards {self.encoder.digest()}", card.text())
+
+    def test_rejects_an_encoder_that_changes_itself(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup) / "counting"
+        model = tf.Module()
+        model.calls = tf.Variable(0.0)
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], name="images")])
+        def serve(images):
+            model.calls.assign_add(1.0)
+            return {"features": tf.reduce_mean(images, [1, 2]) + 0.0 * model.calls}
+
+        tf.saved_model.save(model, str(directory), {"serving_default": serve})
+        encoder = frozen_encoder.FrozenEncoder(directory, image_size=8)
+        with self.assertRaisesRegex(InputError, "counting changes its own weights when it is used"):
+            protocols.measure("linear_cached", encoder, *self.sources, l2=[0.1])
+
     def test_rejects_a_setting_of_another_protocol(self):
         with self.assertRaisesRegex(InputError, "--epochs means nothing to --protocol=knn"):
             protocols.measure("knn", self.encoder, *self.sources, epochs=3)

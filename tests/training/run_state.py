@@ -6,7 +6,14 @@ import tensorflow as tf
 from csml_tf.training.run_directory import RunDirectory
 
 # What a clock measures.
-CLOCKS = {"seconds", "mining_seconds", "knn_seconds", "images_per_sec", "input_wait_fraction"}
+CLOCKS = {
+    "seconds",
+    "mining_seconds",
+    "knn_seconds",
+    "linear_seconds",
+    "images_per_sec",
+    "input_wait_fraction",
+}
 
 
 def load(directory):

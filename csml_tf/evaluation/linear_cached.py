@@ -1,0 +1,162 @@
+"""Linear evaluation in minutes: logistic regression on features computed once."""
+
+import numpy as np
+from absl import logging
+
+from csml_tf import features
+from csml_tf.errors import InputError
+from csml_tf.evaluation import accuracy, held_out, labelled_pair, logistic_regression
+from csml_tf.evaluation.layer_vectors import LayerVectors, headline_name
+from csml_tf.evaluation.protocol_card import Outcome
+
+L2_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+_MAX_CONFUSION_CLASSES = 100
+_TOP = 5
+_FEATURES = "centre view, cached, standardised on train"
+_OBJECTIVE = "mean cross-entropy + l2 / 2 * |kernel|^2"
+
+
+def measure(
+    encoder,
+    train_source,
+    test_source,
+    layer=("features",),
+    stage_features=None,
+    l2=L2_STRENGTHS,
+):
+    """Accuracy of logistic regression at its optimum; the protocol "linear_cached".
+
+    One centre view of each image, no augmentation; each feature is brought to mean 0 and
+    standard deviation 1 over the training images, so that a strength of L2 means the same for
+    every encoder. The optimum is one, so there is nothing to average over seeds.
+
+    Needs the memory of one layer's features of both sets, and one pass over the images for
+    each layer.
+
+    Args:
+        encoder: `FrozenEncoder`.
+        train_source: labelled `ImageSource` to train on.
+        test_source: labelled `ImageSource` to be tested on.
+        layer: those of `frozen_encoder.LAYERS` to measure.
+        stage_features: as for `LayerVectors`.
+        l2: strengths to try, each above 0. Several are fitted to four fifths of the training
+            images first, to choose on the last fifth.
+
+    Returns:
+        `Outcome`; its result has "top1", "top5" (of more than 5 classes) and "l2", the
+        chosen strength, with "stage3_top1" and so on in their place for several layers; for at
+        most 100 classes "confusion", [true class][predicted class] counts of test images;
+        "class_names" if known; and "grid", a list of {"layer", "l2", "held_out_top1", "top1",
+        "top5", "iterations", "largest_gradient", "converged"}.
+
+    Raises:
+        InputError: if the labels do not fit, a strength is out of range, or the encoder lacks a
+            layer, does not take such images or makes features that are not finite.
+    """
+    num_classes = labelled_pair.check(train_source, test_source)
+    # From strong to weak: each optimum is near the one before, and quickest from there.
+    strengths = sorted({float(each) for each in l2}, reverse=True)
+    for strength in strengths:
+        check_strength(strength)
+    vectors = {name: LayerVectors(encoder, [name], stage_features) for name in layer}
+    result, rows = {}, []
+    for name, make in vectors.items():
+        train, test = extract(
+            lambda images, make=make, name=name: make(images)[name],
+            *(train_source, test_source, encoder.center_view),
+        )
+        own_rows, predicted = _fit_grid(
+            train, train_source.labels, test, test_source.labels, num_classes, strengths
+        )
+        chosen = 0
+        if len(strengths) > 1:
+            chosen = held_out.choose([row["held_out_top1"] for row in own_rows])
+        best = own_rows[chosen]
+        figures = {key: best[key] for key in ("top1", "top5", "l2") if key in best}
+        if num_classes <= _MAX_CONFUSION_CLASSES:
+            matrix = accuracy.confusion_matrix(test_source.labels, predicted[chosen], num_classes)
+            figures["confusion"] = matrix.tolist()
+        result.update({headline_name(key, name, len(vectors)): figures[key] for key in figures})
+        rows += [{"layer": name, **row} for row in own_rows]
+        if not best["converged"]:
+            logging.warning(
+                "The optimum on %s is not reached: the largest gradient is %.2g after %d "
+                "iterations.",
+                *(name, best["largest_gradient"], best["iterations"]),
+            )
+    names = test_source.class_names or train_source.class_names
+    if names and num_classes <= _MAX_CONFUSION_CLASSES:
+        result["class_names"] = list(names)
+    settings = {
+        "layer": [pooling for each in vectors.values() for pooling in each.pooling],
+        "l2": strengths,
+        "choice": held_out.CHOICE if len(strengths) > 1 else held_out.NO_CHOICE,
+        "objective": _OBJECTIVE,
+        "solver": "L-BFGS to the optimum",
+        "features": _FEATURES,
+        "view": str(encoder.center_view),
+        "backbone": "frozen, inference mode",
+    }
+    return Outcome(settings, {**result, "grid": rows})
+
+
+def extract(encode, train_source, test_source, view):
+    """Standardised features of both sets.
+
+    Args:
+        encode: function of a batch of images to [batch, dim].
+        train_source: `ImageSource` whose features get mean 0 and standard deviation 1.
+        test_source: `ImageSource` whose features are transformed alike.
+        view: `augment.center_view.CenterView`.
+
+    Returns:
+        [num_train, dim] and [num_test, dim] float32.
+
+    Raises:
+        InputError: if a feature is not a finite number.
+    """
+    train, test = (
+        features.extract_features(encode, source, view, description=f"features of {source.name}")
+        for source in (train_source, test_source)
+    )
+    for made, source in ((train, train_source), (test, test_source)):
+        if not np.isfinite(made).all():
+            raise InputError(
+                f"The features of {source.name} are not all finite numbers: train the encoder "
+                "anew, or choose another --layer."
+            )
+    logistic_regression.standardize(train, test)
+    return train, test
+
+
+def _fit_grid(train, train_labels, test, test_labels, num_classes, strengths):
+    """-> (a row of the grid, [num_test] predicted classes) for each strength: two lists."""
+    rows = [{"l2": strength} for strength in strengths]
+    starts = [None] * len(strengths)
+    if len(strengths) > 1:
+        hidden = held_out.draw(train_labels)
+        hidden_features, hidden_labels = train[hidden], train_labels[hidden]
+        fit = None
+        for i, strength in enumerate(strengths):
+            fit = starts[i] = logistic_regression.fit(
+                train, train_labels, num_classes, strength, weights=~hidden, start=fit
+            )
+            ranked = fit.rank(hidden_features, 1)
+            rows[i]["held_out_top1"] = accuracy.top_k(ranked, hidden_labels, 1)
+    predicted = []
+    for row, strength, start in zip(rows, strengths, starts):
+        fit = logistic_regression.fit(train, train_labels, num_classes, strength, start=start)
+        ranked = fit.rank(test, min(_TOP, num_classes))
+        for k in (1, _TOP) if num_classes > _TOP else (1,):
+            row[f"top{k}"] = accuracy.top_k(ranked, test_labels, k)
+        row["iterations"] = fit.iterations
+        row["largest_gradient"] = fit.largest_gradient
+        row["converged"] = fit.converged
+        predicted.append(ranked[:, 0])
+    return rows, predicted
+
+
+def check_strength(l2):
+    """`InputError` unless the strength of L2 is above 0 and finite."""
+    if not 0 < l2 < float("inf"):
+        raise InputError(f"The strength of L2 must be above 0 and finite, got {l2}.")

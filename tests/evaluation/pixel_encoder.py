@@ -1,0 +1,38 @@
+"""A frozen encoder without weights: the pixels of an 8 px view."""
+
+import tensorflow as tf
+
+from csml_tf import features
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import memory
+
+
+class PixelEncoder:
+    """The parts of `FrozenEncoder` that the linear protocols use.
+
+    "features" are all pixels, "embedding" is the brightness of the two halves, and "stage1"
+    is the image itself as a map.
+    """
+
+    directory = "pixels"
+    id = "pixels"
+    center_view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def all_maps(self, layers):
+        makers = {
+            "features": lambda images: features.flatten(images[..., 0]),
+            "embedding": lambda images: tf.reduce_mean(images[..., 0], axis=1)[:, ::4],
+            "stage1": lambda images: images,
+        }
+        return lambda images: {layer: makers[layer](images) for layer in layers}
+
+
+def make_sources(num_train=100, num_test=50):
+    digits = memory.load_digits()
+    stop = num_train + num_test
+    return digits.subset(range(num_train), "train"), digits.subset(range(num_train, stop), "test")
+
+
+def pixels(source):
+    """[len(source), 64] float64 in [0, 1], as the encoder makes them of a centre view."""
+    return [source.read(i).numpy()[..., 0].ravel() / 255 for i in range(len(source))]
