@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import inspect
 import logging as std_logging
 import pathlib
@@ -27,6 +28,7 @@ from csml_tf.training import optim, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
+from csml_tf.zoo import initial_weights, registry
 
 _RECIPE_FOLDER = pathlib.Path(__file__).resolve().parent.parent / "gin_configs"
 
@@ -91,7 +93,7 @@ def list_recipes():
     return sorted(path.name for path in _RECIPE_FOLDER.glob("*.gin"))
 
 
-def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
+def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, init_from=None):
     """Trains as the parsed recipe says, and exports the encoder.
 
     Args:
@@ -100,6 +102,8 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
         dataset: data set string; None takes the recipe's DATASET.
         data_dir: where TFDS finds its data sets; None takes TFDS' own default.
         download: whether TFDS may download the data set.
+        init_from: run directory or SavedModel folder whose weights a new run begins with; None
+            begins with random ones.
 
     Returns:
         One line about the finished run.
@@ -111,14 +115,22 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
     source = catalog.open_source(dataset, "pretrain", data_dir, download)
     logging.info("%s: %d images", source.name, len(source))
     directory = RunDirectory(model_dir)
+    initialize, origin = None, ""
+    if init_from is not None:
+        found = registry.find_saved_model(init_from)
+        initialize = functools.partial(initial_weights.load, found)
+        origin = f"INIT_FROM = {str(init_from)!r}\n"
 
     def settings():
-        return f"# Data set: {dataset}\nDATASET = {dataset!r}\n{gin.operative_config_str()}"
+        text = gin.operative_config_str()
+        return f"# Data set: {dataset}\nDATASET = {dataset!r}\n{origin}{text}"
 
     try:
         center_view = gin.get_configurable("CenterView")()
         monitors = _make_monitors(source, dataset, data_dir, center_view)
-        model = _run(directory, source, strategy, settings, monitors, center_view=center_view)
+        model = _run(
+            *(directory, source, strategy, settings, monitors, initialize), center_view=center_view
+        )
     except (ValueError, TypeError) as error:
         raise _recipe_fault(error) from error
     card = {

@@ -20,6 +20,9 @@ _DATASET = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
+_INIT_FROM = flags.DEFINE_string(
+    "init_from", None, "Run directory or SavedModel folder whose weights a new run begins with."
+)
 _STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
 _TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
 _WORKER_TIMEOUT_S = flags.DEFINE_integer(
@@ -33,7 +36,8 @@ def main(argv):
     strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     model_dir = _MODEL_DIR.value or f"runs/{pathlib.Path(_GIN_FILES.value[-1]).stem}"
-    print(recipes.pretrain(model_dir, strategy, _DATASET.value, _DATA_DIR.value, _DOWNLOAD.value))
+    data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
+    print(recipes.pretrain(model_dir, strategy, *data, _INIT_FROM.value))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ STAGES = ("stage1", "stage2", "stage3", "stage4")
 STEMS = ("imagenet", "cifar")
 
 # Blocks per stage, and whether a block is a bottleneck: arXiv:1512.03385, table 1.
-_PLANS = {
+PLANS = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
@@ -43,15 +43,15 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
     Raises:
         ValueError: if an argument is outside the above.
     """
-    if depth not in _PLANS:
-        raise ValueError(f"depth must be one of {sorted(_PLANS)}, got {depth}.")
+    if depth not in PLANS:
+        raise ValueError(f"depth must be one of {sorted(PLANS)}, got {depth}.")
     if stem not in STEMS:
         raise ValueError(f"stem must be one of {STEMS}, got {stem!r}.")
     if width < 1:
         raise ValueError(f"width must be at least 1, got {width}.")
     if bn_groups < 1:
         raise ValueError(f"bn_groups must be at least 1, got {bn_groups}.")
-    blocks_per_stage, bottleneck = _PLANS[depth]
+    blocks_per_stage, bottleneck = PLANS[depth]
     block = _bottleneck_block if bottleneck else _basic_block
 
     images = tf.keras.Input([None, None, 3], name="images")

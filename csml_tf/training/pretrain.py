@@ -25,6 +25,7 @@ def run(
     strategy,
     settings,
     monitors=(),
+    initialize=None,
     *,
     make_model,
     make_optimizer=optim.TorchSGD,
@@ -61,6 +62,8 @@ def run(
             returns the configuration as text, for `RunDirectory.claim`.
         monitors: objects with `is_due(finished_epochs, epochs)` and
             `measure(query_encoder)`, which returns {name: number} for the metrics.
+        initialize: function of the new model, which may set its weights before the first step;
+            None leaves them random.
         make_model: function of `seed` and `photometric` that returns a `CsMl`.
         make_optimizer: function of no arguments that returns a Keras optimizer.
         schedule: function of (epoch, epochs, peak_learning_rate) to a learning rate.
@@ -124,6 +127,9 @@ def run(
         if progress.epoch >= epochs:
             logging.info("%s is finished: %d epochs are done.", run_directory.path, epochs)
             return model
+        if progress == Progress() and initialize is not None:
+            with strategy.scope():
+                initialize(model)
         if progress != Progress():
             logging.info("Going on from %s after %s.", run_directory.path, progress)
         board = tf.summary.create_file_writer(str(own_directory.tensorboard))

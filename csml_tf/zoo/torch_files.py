@@ -1,0 +1,106 @@
+"""PyTorch's own files, `.pth` and `.pth.tar`; the one module that imports torch.
+
+They are pickles, which may run any code when they are opened. So they are opened by PyTorch's
+weights-only loader alone, which makes tensors and plain containers and refuses all else.
+"""
+
+import argparse
+import pickle
+import re
+import warnings
+
+import numpy as np
+
+from csml_tf import errors
+from csml_tf.errors import InputError
+
+
+def read(path):
+    """All tensors of a file.
+
+    Args:
+        path: of a file by `torch.save`, in its present format or the one before PyTorch 1.6.
+
+    Returns:
+        {name: array}, a name being the keys on the way through the file's dictionaries, joined
+        by dots. Dictionaries with other keys than text, such as an optimizer's state, are left
+        out, and so is what is no tensor.
+
+    Raises:
+        InputError: if PyTorch is missing, the file is damaged or no checkpoint, or opening it
+            would need more than tensors and plain containers.
+    """
+    torch = _import_torch()
+    try:
+        # What SwAV and DINO keep beside their weights; it has attributes and no code.
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of old storage classes.
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise _explain(path, error) from error
+    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({errors.first_line(error)}): it is damaged, cut off or no "
+            "checkpoint; fetch it again."
+        ) from error
+    tensors = {}
+    _collect(torch, content, "", tensors)
+    return tensors
+
+
+def write(path, tensors):
+    """Writes {name: array} as a PyTorch state dict.
+
+    Raises:
+        InputError: if PyTorch is missing.
+    """
+    torch = _import_torch()
+    # A copy, because torch.from_numpy wants memory that may be written to.
+    torch.save({name: torch.from_numpy(np.array(a)) for name, a in tensors.items()}, path)
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            "PyTorch's files need PyTorch: pip install 'torch>=2.5' "
+            "--index-url https://download.pytorch.org/whl/cpu, or use a .safetensors file."
+        ) from error
+    return torch
+
+
+def _collect(torch, content, prefix, tensors):
+    """Adds the tensors in nested dictionaries to `tensors`."""
+    for key, value in content.items() if isinstance(content, dict) else ():
+        name = f"{prefix}{key}"
+        if not isinstance(key, str):
+            continue
+        if isinstance(value, torch.Tensor):
+            tensors[name] = _to_numpy(torch, name, value)
+        else:
+            _collect(torch, value, f"{name}.", tensors)
+
+
+def _to_numpy(torch, name, tensor):
+    try:
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    except (RuntimeError, TypeError) as error:
+        raise InputError(
+            f"The tensor {name} cannot be read ({errors.first_line(error)}): only dense ones can."
+        ) from error
+
+
+def _explain(path, error):
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if refused:
+        return InputError(
+            f"{path} asks for {refused[1]}, and only tensors and plain containers are loaded, "
+            "because anything else could run code: save its state_dict() alone, where you trust "
+            "the file."
+        )
+    return InputError(
+        f"{path} is no PyTorch checkpoint, or a damaged one ({errors.first_line(error)[:80]}): "
+        "fetch it again."
+    )
