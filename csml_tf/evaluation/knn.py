@@ -75,7 +75,7 @@ class KnnEvaluation:
             layer,
             f"{self._train_source.name}, {len(self._train_source)} images",
             f"{self._test_source.name}, {len(self._test_source)} images",
-            _describe_view(self._center_view),
+            str(self._center_view),
         )
 
     def top1(self, encode):
@@ -145,7 +145,7 @@ def measure(
         "temperature": list(temperature),
         "layer": list(layer),
         "similarity": "cosine",
-        "view": _describe_view(view),
+        "view": str(view),
     }
     return Outcome(settings, result)
 
@@ -206,10 +206,6 @@ def _extract(encode, train_source, test_source, view):
 
 def _accuracy(predicted, source):
     return float(np.mean(predicted == source.labels))
-
-
-def _describe_view(view):
-    return f"shorter side {view.resize_size} px, centre {view.image_size} px"
 
 
 def _check_k(k, train_source):

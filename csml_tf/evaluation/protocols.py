@@ -4,11 +4,11 @@ import inspect
 import time
 
 from csml_tf.errors import InputError
-from csml_tf.evaluation import knn, protocol_card
+from csml_tf.evaluation import knn, protocol_card, semi_supervised
 from csml_tf.evaluation.protocol_card import ProtocolCard
 
 # Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
-_PROTOCOLS = {"knn": knn.measure}
+_PROTOCOLS = {"knn": knn.measure, "semi_supervised": semi_supervised.measure}
 NAMES = tuple(_PROTOCOLS)
 
 
@@ -48,5 +48,6 @@ def measure(name, encoder, train_source, test_source, **settings):
         },
         settings=outcome.settings,
         result=outcome.result,
+        files=outcome.files,
         seconds=time.perf_counter() - started,
     )
