@@ -104,6 +104,8 @@ class Classifier:
         num_steps = pipeline.steps_per_epoch(source, plan.batch_size)
 
         def make_epoch(epoch):
+            # The seeds of a Python int, which another width of integer would not give.
+            epoch = tf.cast(epoch, tf.int32)
             return labelled_batches.make_labelled_epoch(
                 source, plan.augmentation, plan.batch_size, seed, epoch, labels
             )

@@ -130,7 +130,7 @@ def load(path, source):
     in_range = indices.dtype.kind == "i" and indices[0] >= 0 and indices[-1] < len(source)
     if not in_range or (source.labels[indices] < 0).any():
         raise InputError(
-            f"{path} names images that {source.name} does not have or that have no label there: "
-            "draw anew with --labels."
+            f"{path} names no images, or some that {source.name} does not have or has no label "
+            "of: draw anew with --labels."
         )
     return indices

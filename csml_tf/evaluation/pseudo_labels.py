@@ -17,6 +17,39 @@ DEFAULT_KEPT_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
+class PseudoLabels:
+    """What a network says about some images of a source.
+
+    Attributes:
+        indices: [n] int64, of the images.
+        labels: [n] int64, the most likely class of each.
+        entropies: [n] float32, of its class probabilities, nats.
+    """
+
+    indices: np.ndarray
+    labels: np.ndarray
+    entropies: np.ndarray
+
+    def __len__(self):
+        return len(self.indices)
+
+    def keep(self, rule, num_classes):
+        """Those that a `KeepingRule` keeps, in the same order.
+
+        Raises:
+            InputError: if these are none.
+        """
+        kept = rule.select(self.labels, self.entropies, num_classes)
+        return PseudoLabels(self.indices[kept], self.labels[kept], self.entropies[kept])
+
+    def to_csv(self):
+        """As text: a line for each image, "index,label,entropy_nats"."""
+        rows = zip(self.indices, self.labels, self.entropies)
+        lines = [f"{index},{label},{entropy:.6g}\n" for index, label, entropy in rows]
+        return "".join(["index,label,entropy_nats\n", *lines])
+
+
+@dataclasses.dataclass(frozen=True)
 class KeepingRule:
     """Which pseudo labels are kept: by entropy, or the most confident share of all images.
 
@@ -99,16 +132,17 @@ class KeepingRule:
         )
 
 
-def infer(logits, source, center_view):
-    """The class that a network believes each image to be of, and how sure it is.
+def infer(logits, source, indices, center_view):
+    """The class that a network believes an image to be of, and how sure it is.
 
     Args:
         logits: function of [batch, size, size, 3] images to [batch, num_classes].
-        source: `ImageSource` of the unlabelled images.
+        source: `ImageSource`.
+        indices: [n] integers, of the unlabelled images.
         center_view: `augment.center_view.CenterView`.
 
     Returns:
-        ([len(source)] int64 labels, [len(source)] float32 entropies, nats).
+        `PseudoLabels` of all n.
     """
 
     @tf.function(reduce_retracing=True)
@@ -119,9 +153,9 @@ def infer(logits, source, center_view):
         return tf.stack([label, softmax_entropy(scores)], axis=1)
 
     both = features.extract_features(
-        label_and_entropy, source, center_view, description="pseudo labels"
+        label_and_entropy, source.subset(indices), center_view, description="pseudo labels"
     )
-    return both[:, 0].astype(np.int64), both[:, 1]
+    return PseudoLabels(np.asarray(indices), both[:, 0].astype(np.int64), both[:, 1])
 
 
 def softmax_entropy(logits):
@@ -143,40 +177,32 @@ def softmax_entropy(logits):
     return -tf.reduce_sum(tf.exp(log_probabilities) * log_probabilities, axis=1)
 
 
-def assess(labels, entropies, kept, true_labels):
+def assess(guesses, kept, source):
     """What can be said about a round of pseudo labels.
 
     Args:
-        labels: [n] integers, as predicted.
-        entropies: [n] float, nats.
-        kept: [kept] integer positions.
-        true_labels: [n] integers, -1 where unknown; None if there are none.
+        guesses: `PseudoLabels` of all unlabelled images.
+        kept: those of them that are believed; at least one.
+        source: their `ImageSource`; its labels are the truth, where it has any.
 
     Returns:
-        {"unlabelled": n, "kept", "rarest_class" and "commonest_class": kept images of it,
-        "highest_entropy": of those kept, nats}, and where the truth is known "accuracy", of
-        the kept ones, and "accuracy_of_all", in [0, 1].
+        {"unlabelled", "kept": numbers of images, "rarest_class", "commonest_class": kept
+        images of it, "highest_entropy": of the kept ones, nats}, and where the truth is
+        known "accuracy", of the kept ones, and "accuracy_of_all", in [0, 1].
     """
-    counts = np.bincount(labels[kept], minlength=labels.max() + 1)
+    counts = np.bincount(kept.labels, minlength=guesses.labels.max() + 1)
     row = {
-        "unlabelled": len(labels),
+        "unlabelled": len(guesses),
         "kept": len(kept),
         "rarest_class": int(counts.min()),
         "commonest_class": int(counts.max()),
-        "highest_entropy": float(entropies[kept].max()),
+        "highest_entropy": float(kept.entropies.max()),
     }
-    if true_labels is not None and (true_labels[kept] >= 0).any():
-        for name, chosen in (("accuracy", kept), ("accuracy_of_all", slice(None))):
-            truth = true_labels[chosen]
-            row[name] = float(np.mean((labels[chosen] == truth)[truth >= 0]))
+    if (source.labels[kept.indices] >= 0).any():
+        for name, chosen in (("accuracy", kept), ("accuracy_of_all", guesses)):
+            truth = source.labels[chosen.indices]
+            row[name] = float(np.mean((chosen.labels == truth)[truth >= 0]))
     return row
-
-
-def to_csv(indices, labels, entropies):
-    """The kept pseudo labels as text: a line for each image, "index,label,entropy_nats"."""
-    rows = zip(indices, labels, entropies)
-    lines = [f"{index},{label},{entropy:.6g}\n" for index, label, entropy in rows]
-    return "".join(["index,label,entropy_nats\n", *lines])
 
 
 def _rank_in_class(labels):

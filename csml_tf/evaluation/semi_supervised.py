@@ -121,7 +121,11 @@ def measure(
     if from_scratch:
         settings["scratch_learning_rate"] = scratch_learning_rate
     if rule is not None:
-        settings.update(pseudo_labels=str(rule), retrained_from="pretrained weights")
+        settings["pseudo_labels"] = str(rule)
+        settings["retrained_from"] = "pretrained weights"
+        settings["retrain_epochs"] = retrain_epochs or (
+            f"{_RETRAIN_EPOCHS}, or as many as make {steps} steps"
+        )
 
     network = encoder.network()
     pretrained = network.get_weights()
@@ -132,20 +136,18 @@ def measure(
     for seed in range(seeds):
         trials.run("fine_tuned", seed, pretrained, labelled, labelled.labels, plan)
         if rule is not None:
-            rest = train_source.subset(others, f"the unlabelled part of {train_source.name}")
-            guesses, entropies = pseudo_labels.infer(classifier.logits, rest, view)
-            kept = rule.select(guesses, entropies, num_classes)
-            rounds.append(
-                {"seed": seed, **pseudo_labels.assess(guesses, entropies, kept, rest.labels)}
-            )
-            files[f"pseudo_labels_{seed}.csv"] = pseudo_labels.to_csv(
-                others[kept], guesses[kept], entropies[kept]
-            )
-            both = train_source.subset(np.concatenate([indices, others[kept]]))
-            both_labels = np.concatenate([labelled.labels, guesses[kept]])
+            guesses = pseudo_labels.infer(classifier.logits, train_source, others, view)
+            kept = guesses.keep(rule, num_classes)
+            rounds.append({"seed": seed, **pseudo_labels.assess(guesses, kept, train_source)})
+            files[f"pseudo_labels_{seed}.csv"] = kept.to_csv()
+            both = train_source.subset(np.concatenate([indices, kept.indices]))
+            both_labels = np.concatenate([labelled.labels, kept.labels])
             size = _fit_batch(batch_size, both)
-            count = retrain_epochs or _count_epochs(both, size, _RETRAIN_EPOCHS, steps)
-            longer = dataclasses.replace(plan, epochs=count, batch_size=size)
+            longer = dataclasses.replace(
+                plan,
+                epochs=retrain_epochs or _count_epochs(both, size, _RETRAIN_EPOCHS, steps),
+                batch_size=size,
+            )
             trials.run("self_trained", seed, pretrained, both, both_labels, longer)
         if from_scratch:
             fresh = encoder.untrained_network(seed).get_weights()

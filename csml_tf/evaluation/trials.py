@@ -19,7 +19,7 @@ class Trials:
 
     Attributes:
         rows: one dict for each run, in order: "trained" (what, by name), "seed", "images",
-            "steps", "top1" and, with more than five classes, "top5".
+            "epochs", "steps", "top1" and, with more than five classes, "top5".
     """
 
     def __init__(self, classifier, test_source, center_view):
@@ -48,9 +48,8 @@ class Trials:
         scores = {"top1": top_k_accuracy(logits, self._test_source.labels, 1)}
         if logits.shape[1] > _TOP_5:
             scores["top5"] = top_k_accuracy(logits, self._test_source.labels, _TOP_5)
-        self.rows.append(
-            {"trained": trained, "seed": seed, "images": len(source), "steps": steps, **scores}
-        )
+        length = {"images": len(source), "epochs": plan.epochs, "steps": steps}
+        self.rows.append({"trained": trained, "seed": seed, **length, **scores})
         figures = ", ".join(f"{key} {value:.2%}" for key, value in scores.items())
         logging.info("%s, seed %d: %s after %d steps", name, seed, figures, steps)
 

@@ -9,7 +9,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import pseudo_labels
-from csml_tf.evaluation.pseudo_labels import KeepingRule
+from csml_tf.evaluation.pseudo_labels import KeepingRule, PseudoLabels
 
 CLASSES = 4
 
@@ -52,15 +52,17 @@ class InferTest(tf.test.TestCase):
     def test_labels_and_entropies_in_order(self):
         images = np.random.default_rng(0).integers(0, 256, [300, 4, 4, 3], np.uint8)
         source = memory.MemorySource(images)
+        indices = np.arange(299, 0, -2)
         view = CenterView(4, mean=(0.0,) * 3, std=(1.0,) * 3)
-        labels, entropies = pseudo_labels.infer(
-            lambda x: tf.reduce_mean(x, [1, 2]) * 30.0, source, view
+        guesses = pseudo_labels.infer(
+            lambda x: tf.reduce_mean(x, [1, 2]) * 30.0, source, indices, view
         )
-        logits = images.mean(axis=(1, 2)) / 255 * 30
-        self.assertAllEqual(labels, logits.argmax(axis=1))
-        self.assertEqual(labels.dtype, np.int64)
+        self.assertAllEqual(guesses.indices, indices)
+        logits = images[indices].mean(axis=(1, 2)) / 255 * 30
+        self.assertAllEqual(guesses.labels, logits.argmax(axis=1))
+        self.assertEqual(guesses.labels.dtype, np.int64)
         expected = stats.entropy(special.softmax(logits, axis=1), axis=1)
-        self.assertAllClose(entropies, expected, rtol=1e-3, atol=1e-4)
+        self.assertAllClose(guesses.entropies, expected, rtol=1e-3, atol=1e-4)
 
 
 class KeepingRuleTest(tf.test.TestCase, parameterized.TestCase):
@@ -123,26 +125,39 @@ class KeepingRuleTest(tf.test.TestCase, parameterized.TestCase):
                 rule.select([0, 1, 1], [0.1, 0.3, 0.4], 2)
 
 
-class RecordTest(tf.test.TestCase):
-    labels = np.array([0, 1, 1, 2, 2])
-    entropies = np.array([0.5, 0.1, 0.25, 0.9, 0.3], np.float32)
+class PseudoLabelsTest(tf.test.TestCase):
+    guesses = PseudoLabels(
+        np.array([3, 5, 6, 7, 9]), np.array([0, 1, 1, 2, 2]), np.float32([0.5, 0.1, 0.25, 0.9, 0.3])
+    )
+
+    def make_source(self, *truth):
+        labels = np.full(10, -1)
+        labels[self.guesses.indices] = truth
+        return memory.MemorySource(np.zeros([10, 2, 2], np.uint8), labels)
+
+    def test_keep(self):
+        kept = self.guesses.keep(KeepingRule(max_entropy=0.4), 3)
+        self.assertAllEqual(kept.indices, [5, 6, 9])
+        self.assertAllEqual(kept.labels, [1, 1, 2])
+        self.assertAllClose(kept.entropies, [0.1, 0.25, 0.3])
+        self.assertLen(kept, 3)
 
     def test_assess(self):
-        kept = np.array([1, 2, 4])
-        row = pseudo_labels.assess(self.labels, self.entropies, kept, np.array([0, 1, 2, 2, -1]))
+        kept = self.guesses.keep(KeepingRule(max_entropy=0.4), 3)
+        row = pseudo_labels.assess(self.guesses, kept, self.make_source(0, 1, 2, 2, -1))
         self.assertEqual((row["unlabelled"], row["kept"]), (5, 3))
         self.assertEqual((row["rarest_class"], row["commonest_class"]), (0, 2))
         self.assertAllClose(row["highest_entropy"], 0.3)
         self.assertEqual((row["accuracy"], row["accuracy_of_all"]), (1 / 2, 3 / 4))
 
     def test_assess_without_truth(self):
-        for truth in (None, np.full(5, -1)):
-            row = pseudo_labels.assess(self.labels, self.entropies, np.array([1]), truth)
-            self.assertNotIn("accuracy", row)
+        kept = self.guesses.keep(KeepingRule(max_entropy=0.4), 3)
+        row = pseudo_labels.assess(self.guesses, kept, self.make_source(0, -1, -1, 2, -1))
+        self.assertNotIn("accuracy", row)
 
     def test_csv(self):
-        text = pseudo_labels.to_csv([7, 9], [1, 0], [0.25, 0.125])
-        self.assertEqual(text, "index,label,entropy_nats\n7,1,0.25\n9,0,0.125\n")
+        text = self.guesses.keep(KeepingRule(max_entropy=0.25), 3).to_csv()
+        self.assertEqual(text, "index,label,entropy_nats\n5,1,0.1\n6,1,0.25\n")
 
 
 if __name__ == "__main__":

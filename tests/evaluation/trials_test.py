@@ -32,7 +32,7 @@ class FakeClassifier:
 
     def train(self, source, labels, plan, seed, description):
         del source, labels, seed, description
-        return plan
+        return 10 * plan.epochs
 
     def logits(self, images):
         label = tf.cast(tf.round(images[:, 0, 0, 0] * 255.0), tf.int32)
@@ -48,13 +48,20 @@ class TrialsTest(tf.test.TestCase):
         view = CenterView(2, mean=(0.0,) * 3, std=(1.0,) * 3)
         runs = trials.Trials(FakeClassifier(), source, view)
         for seed in (1, 2, 3):
-            runs.run("tuned", seed, 0, source, labels, plan=7)
-        runs.run("fresh", 1, 9, source.subset(range(4)), labels[:4], plan=8)
+            runs.run("tuned", seed, 0, source, labels, types.SimpleNamespace(epochs=7))
+        runs.run(
+            "fresh", 1, 9, source.subset(range(4)), labels[:4], types.SimpleNamespace(epochs=8)
+        )
         expected = [0.95, 0.9, 0.85, 0.5]
         self.assertAllClose([row["top1"] for row in runs.rows], expected)
         self.assertEqual(
-            [(row["trained"], row["seed"], row["images"], row["steps"]) for row in runs.rows],
-            [("tuned", 1, 20, 7), ("tuned", 2, 20, 7), ("tuned", 3, 20, 7), ("fresh", 1, 4, 8)],
+            [list(row.values())[:5] for row in runs.rows],
+            [
+                ["tuned", 1, 20, 7, 70],
+                ["tuned", 2, 20, 7, 70],
+                ["tuned", 3, 20, 7, 70],
+                ["fresh", 1, 4, 8, 80],
+            ],
         )
         tuned, fresh = runs.summary()
         self.assertEqual((tuned["trained"], tuned["runs"]), ("tuned", 3))
@@ -71,7 +78,7 @@ class TrialsTest(tf.test.TestCase):
             logits=lambda images: tf.zeros([len(images), 5]),
         )
         runs = trials.Trials(classifier, source, CenterView(2))
-        runs.run("tuned", 0, None, source, source.labels, None)
+        runs.run("tuned", 0, None, source, source.labels, types.SimpleNamespace(epochs=1))
         self.assertNotIn("top5", runs.rows[0])
         self.assertNotIn("top5", runs.summary()[0])
 
