@@ -4,13 +4,15 @@ python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits
 python tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --k=5 --k=20
 python tools/evaluate.py --protocol=linear_cached --model=runs/quickstart --dataset=digits
 python tools/evaluate.py --protocol=linear --model=runs/quickstart --dataset=digits --seeds=3
+python tools/evaluate.py --protocol=semi_supervised --model=runs/quickstart --dataset=digits \
+    --labels=0.1 --from_scratch --self_training --json=card.json
 """
 
 from absl import flags
 
 from csml_tf import command
 from csml_tf.data.sources import catalog
-from csml_tf.evaluation import frozen_encoder, protocols
+from csml_tf.evaluation import fine_tuning, frozen_encoder, protocols
 from csml_tf.training import strategies
 from csml_tf.zoo import registry
 
@@ -35,10 +37,26 @@ _SETTINGS = [
         "stage_features", None, "Pool a stage to a grid of at most so many numbers; default 1x1."
     ),
     flags.DEFINE_multi_float("learning_rate", None, "Of linear layers; default: a grid to 30."),
-    flags.DEFINE_integer("epochs", None, "Of linear layers; default 100."),
-    flags.DEFINE_integer("batch_size", None, "Images per step; default 256."),
-    flags.DEFINE_integer("seeds", None, "Number of runs to average over; default 1."),
+    flags.DEFINE_integer(
+        "epochs", None, "Default 100; semi_supervised: 20, or as many as make 500 steps."
+    ),
+    flags.DEFINE_integer("batch_size", None, "Images per step; default 256, semi_supervised 128."),
+    flags.DEFINE_integer("seeds", None, "Runs, for mean and spread; default 1, semi_supervised 3."),
     flags.DEFINE_multi_float("l2", None, "Strengths of L2; default: a grid."),
+    flags.DEFINE_float("labels", None, "Share of the labels to use; default all."),
+    flags.DEFINE_string("labels_file", None, "Use the labels listed here; CARD.labels.json."),
+    flags.DEFINE_integer("labels_seed", None, "Of the draw of --labels; default 0."),
+    flags.DEFINE_float("backbone_learning_rate", None, "Default 0.02."),
+    flags.DEFINE_float("head_learning_rate", None, "Default 0.5."),
+    flags.DEFINE_enum("schedule", None, sorted(fine_tuning.SCHEDULES), "Default cosine."),
+    flags.DEFINE_float("weight_decay", None, "Default 1e-4."),
+    flags.DEFINE_bool("from_scratch", None, "Also the same network from fresh weights."),
+    flags.DEFINE_float("scratch_learning_rate", None, "Of --from_scratch; default 0.1."),
+    flags.DEFINE_bool("self_training", None, "Also again, with pseudo labels for the rest."),
+    flags.DEFINE_float("max_entropy", None, "Of kept pseudo labels, nats."),
+    flags.DEFINE_float("kept_share", None, "Of pseudo labels; default 0.5."),
+    flags.DEFINE_bool("balance_classes", None, "Keep as many pseudo labels of each class."),
+    flags.DEFINE_integer("retrain_epochs", None, "Default 5, or as many steps as before."),
 ]
 
 

@@ -1,5 +1,6 @@
 """An exported encoder as the protocols see it: any SavedModel with the signatures of ours."""
 
+import contextlib
 import hashlib
 
 import tensorflow as tf
@@ -122,12 +123,31 @@ class FrozenEncoder:
 
     def untrained(self):
         """The function of `encode()`, of the same network with fresh weights."""
-        tf.keras.utils.set_random_seed(0)
-        trained = tf.keras.models.load_model(self.directory, compile=False)
-        model = tf.keras.models.clone_model(trained)
+        model = self.untrained_network()
         return tf.function(
             lambda images: model(images, training=False), autograph=False, reduce_retracing=True
         )
+
+    def network(self):
+        """A copy to train: `tf.keras.Model` of [batch, size, size, 3] images to [batch, dim].
+
+        Raises:
+            InputError: if the SavedModel is not one of a Keras model.
+        """
+        model = None
+        with contextlib.suppress(ValueError, TypeError, AttributeError):
+            model = tf.keras.models.load_model(self.directory, compile=False)
+        if not isinstance(model, tf.keras.Model) or not model.trainable_variables:
+            raise InputError(
+                f"The model in {self.directory} has no Keras layers to train: give one that "
+                "tf.keras.models.load_model opens."
+            )
+        return model
+
+    def untrained_network(self, seed=0):
+        """As `network`, with fresh weights."""
+        tf.keras.utils.set_random_seed(seed)
+        return tf.keras.models.clone_model(self.network())
 
     def digest(self):
         """Hex SHA-256 of all weights as they are now, moving statistics included."""

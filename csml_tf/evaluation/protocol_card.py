@@ -19,10 +19,12 @@ class Outcome:
     Attributes:
         settings: {name: plain value} in effect, defaults included.
         result: {name: number, text or list}; accuracies are in [0, 1].
+        files: {end of the name: text}, to be written beside the card.
     """
 
     settings: dict
     result: dict
+    files: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,7 @@ class ProtocolCard:
         settings: as of `Outcome`.
         result: as of `Outcome`.
         seconds: of the measurement, extraction included.
+        files: as of `Outcome`.
         hardware: text.
         tensorflow: version.
     """
@@ -46,6 +49,7 @@ class ProtocolCard:
     settings: dict
     result: dict
     seconds: float
+    files: dict = dataclasses.field(default_factory=dict, repr=False)
     hardware: str = dataclasses.field(default_factory=lambda: describe_hardware())
     tensorflow: str = tf.__version__
 
@@ -84,16 +88,21 @@ class ProtocolCard:
         return "\n".join(lines) + "\n"
 
     def save(self, path):
-        """Writes the card as JSON to `path`, and as text beside it.
+        """Writes the card as JSON to `path`, and as text beside it, as well as its files.
+
+        Those of `card.json` are called `card.txt` and, for example, `card.labels.json`.
 
         Raises:
             InputError: if a file cannot be written.
         """
         path = pathlib.Path(path)
-        text = json.dumps(dataclasses.asdict(self), indent=2, default=float) + "\n"
+        content = {**dataclasses.asdict(self), "files": [f"{path.stem}.{n}" for n in self.files]}
+        text = json.dumps(content, indent=2, default=float) + "\n"
         try:
             write_atomically(path, text)
             write_atomically(path.with_suffix(".txt"), self.text())
+            for name, content in self.files.items():
+                write_atomically(path.with_name(f"{path.stem}.{name}"), content)
         except OSError as error:
             raise InputError(f"{path} cannot be written ({error.strerror}).") from error
 

@@ -4,7 +4,7 @@ import inspect
 import time
 
 from csml_tf.errors import InputError
-from csml_tf.evaluation import knn, linear, linear_cached, protocol_card
+from csml_tf.evaluation import knn, linear, linear_cached, protocol_card, semi_supervised
 from csml_tf.evaluation.protocol_card import ProtocolCard
 
 # Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
@@ -12,6 +12,7 @@ _PROTOCOLS = {
     "knn": knn.measure,
     "linear": linear.measure,
     "linear_cached": linear_cached.measure,
+    "semi_supervised": semi_supervised.measure,
 }
 NAMES = tuple(_PROTOCOLS)
 
@@ -65,5 +66,6 @@ def measure(name, encoder, train_source, test_source, **settings):
         },
         settings=outcome.settings,
         result=outcome.result,
+        files=outcome.files,
         seconds=time.perf_counter() - started,
     )

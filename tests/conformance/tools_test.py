@@ -147,6 +147,27 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "--seeds means nothing to --protocol=linear_cached",
             ),
+            "many labels": (
+                evaluate(model, "--protocol=semi_supervised", "--labels=1.5"),
+                2,
+                "--labels must be above 0 and at most 1",
+            ),
+            "few labels": (
+                evaluate(model, "--protocol=semi_supervised", "--labels=0.001"),
+                2,
+                "is 1 image.s. and leaves 9 of 10 classes without any",
+            ),
+            "no list of labels": (
+                evaluate(model, "--protocol=semi_supervised", f"--labels_file={folder}/no"),
+                2,
+                "no cannot be read .*check --labels_file",
+            ),
+            "no self-training": (
+                evaluate(model, "--protocol=semi_supervised", "--kept_share=0.5"),
+                2,
+                "--kept_share is of self-training: give --self_training",
+            ),
+            "labels for knn": (evaluate(model, "--labels=0.1"), 2, "--labels means nothing to"),
             "nothing to report": (
                 ["tools/report.py", f"--output={folder}/report"],
                 2,

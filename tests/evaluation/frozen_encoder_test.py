@@ -25,6 +25,13 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
         dense = tf.keras.Sequential([tf.keras.Input([8]), tf.keras.layers.Dense(2)])
         tf.saved_model.save(dense, str(cls.foreign))
 
+        cls.plain = cls.directory.with_name("plain")
+        module = tf.Module()
+        module.scale = tf.Variable(2.0)
+        spec = tf.TensorSpec([None, None, None, 3])
+        function = tf.function(lambda images: images[:, 0, 0] * module.scale, [spec])
+        tf.saved_model.save(module, str(cls.plain), signatures=function.get_concrete_function())
+
     @parameterized.parameters("features", "embedding", "stage2")
     def test_same_as_the_encoder(self, layer):
         expected = {
@@ -55,6 +62,28 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
         trained, untrained = self.frozen.encode()(images), self.frozen.untrained()(images)
         self.assertEqual(trained.shape, untrained.shape)
         self.assertNotAllClose(trained, untrained)
+
+    def test_network_is_a_copy_to_train(self):
+        images = tf.random.uniform([3, 16, 16, 3])
+        network = self.frozen.network()
+        self.assertAllClose(network(images), self.frozen.encode()(images), rtol=1e-4)
+        self.assertNotEmpty(network.trainable_variables)
+        before = self.frozen.digest()
+        for variable in network.trainable_variables:
+            variable.assign(tf.zeros_like(variable))
+        self.assertEqual(self.frozen.digest(), before)
+
+    def test_untrained_network_of_a_seed(self):
+        kernels = [self.frozen.untrained_network(seed).get_weights()[0] for seed in (0, 0, 1)]
+        self.assertAllEqual(kernels[0], kernels[1])
+        self.assertNotAllClose(kernels[0], kernels[2])
+        # As at the start of a pretraining: deviation sqrt(2 / fan in), of 3 * 3 * 3 inputs.
+        self.assertBetween(np.std(kernels[0]), 0.2, 0.35)
+
+    def test_rejects_to_train_what_is_not_keras(self):
+        frozen = frozen_encoder.FrozenEncoder(self.plain)
+        with self.assertRaisesRegex(InputError, "has no Keras layers to train"):
+            frozen.network()
 
     def test_digest_tells_one_changed_weight(self):
         frozen = frozen_encoder.FrozenEncoder(self.directory)

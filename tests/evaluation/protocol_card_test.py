@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -47,6 +48,15 @@ class ProtocolCardTest(tf.test.TestCase):
         self.assertEqual(saved["result"], {"top1": 0.5})
         self.assertEqual(saved["encoder"]["sha256"], "ab12")
         self.assertEqual(path.with_suffix(".txt").read_text(), card.text())
+
+    def test_save_writes_files_beside(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "card.json"
+        files = {"labels.json": "[1]", "guesses.csv": "a,b"}
+        dataclasses.replace(make_card({}), files=files).save(path)
+        self.assertEqual(path.with_name("card.labels.json").read_text(), "[1]")
+        self.assertEqual(path.with_name("card.guesses.csv").read_text(), "a,b")
+        named = json.loads(path.read_text())["files"]
+        self.assertEqual(named, ["card.labels.json", "card.guesses.csv"])
 
     def test_save_rejects_a_missing_folder(self):
         path = tiny_run.make_temp_dir(self.addCleanup) / "missing" / "card.json"

@@ -5,6 +5,7 @@ import os
 import numpy as np
 from absl import logging
 
+from csml_tf.data import balanced_draw
 from csml_tf.data.sources import folder, folder_listing, memory
 from csml_tf.errors import InputError
 
@@ -128,11 +129,7 @@ def _draw(source, dataset, split, seed):
 
 
 def draw_test_images(num_images, labels=None, seed=0):
-    """Draws a fifth of the images for testing, in equal shares of each class.
-
-    Within its class every image gets a random rank, (position + 1/2) / class size;
-    the fifth of all images that rank lowest is the test set. Classes too small to
-    give a whole image take turns at random.
+    """Draws a fifth of the images for testing, in equal shares of each class, by `balanced_draw`.
 
     Args:
         num_images: int, at least 2.
@@ -146,18 +143,7 @@ def draw_test_images(num_images, labels=None, seed=0):
         >>> draw_test_images(10, labels=[0] * 5 + [1] * 5).reshape(2, 5).sum(axis=1)
         array([1, 1])
     """
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(num_images)
-    ranks = np.empty(num_images)
-    labels = np.zeros(num_images, np.int64) if labels is None else np.asarray(labels)
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        ranks[members] = (np.arange(len(members)) + 0.5) / len(members)
-    num_test = max(1, round(TEST_FRACTION * num_images))
-    lowest = order[np.argsort(ranks[order], kind="stable")[:num_test]]
-    is_test = np.zeros(num_images, bool)
-    is_test[lowest] = True
-    return is_test
+    return balanced_draw.draw(num_images, TEST_FRACTION, labels, seed)
 
 
 def _join(dataset, part):
