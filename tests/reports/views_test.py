@@ -8,7 +8,8 @@ from PIL import Image
 
 from csml_tf.errors import InputError
 from csml_tf.reports import views
-from csml_tf.training.step_images import AnchorImages, Original
+from csml_tf.data.originals import Original
+from csml_tf.training.step_images import AnchorImages
 from tests.training import tiny_run
 
 NAMES = ("query", "key", "small_0", "neighbor_query", "neighbor_key")
