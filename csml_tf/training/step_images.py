@@ -13,6 +13,7 @@ from csml_tf.errors import InputError
 from csml_tf.models import csml
 from csml_tf.training import checkpoint, optim, pretrain
 
+
 @dataclasses.dataclass(frozen=True)
 class AnchorImages:
     """What one anchor contributes to a step.
