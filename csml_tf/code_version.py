@@ -3,6 +3,7 @@
 import functools
 import os
 import pathlib
+import re
 import subprocess
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -12,6 +13,11 @@ _GIT_SECONDS = 10
 def describe():
     """Version and commit in a few words, such as "csml_tf 0.1.0, commit 1a2b... with changes"."""
     return f"csml_tf {version()}, commit {commit() or 'unknown'}"
+
+
+def shorten(text):
+    """A text with each commit in it by its first 12 digits."""
+    return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{28}\b", r"\1", text)
 
 
 def version():

@@ -62,11 +62,14 @@ def speed(rows):
         ("images_per_sec", "images per second", 1),
         ("input_wait_fraction", "waiting for input, % of the time", 100),
     )
-    return _panels(rows, panels)
+    figure = _panels(rows, panels)
+    for axes in figure.axes:
+        axes.set_ylim(bottom=0)
+    return figure
 
 
 def accuracy(rows):
-    """kNN accuracy, and that of a linear probe where the run has measured it.
+    """Accuracy by kNN, and that of a linear probe where the run has measured it.
 
     Raises:
         LeftOut: if neither was measured.

@@ -22,12 +22,12 @@ _ITERATIONS = 1000
 _SIDE = 1000
 _MARGIN = 20
 _LENS_PX = 112
-# Paths of half a dot's width around the origin.
+# Around the origin.
 _SHAPES = {
-    "circle": '<circle r="6"/>',
-    "square": '<rect x="-5" y="-5" width="10" height="10"/>',
-    "triangle": '<path d="M0,-7L6.5,5H-6.5Z"/>',
-    "diamond": '<path d="M0,-7.5L6.5,0L0,7.5L-6.5,0Z"/>',
+    "circle": '<circle r="5.5"/>',
+    "square": '<rect x="-4.7" y="-4.7" width="9.4" height="9.4"/>',
+    "triangle": '<path d="M0,-6.5L6,4.5H-6Z"/>',
+    "diamond": '<path d="M0,-7L6,0L0,7L-6,0Z"/>',
 }
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
 

@@ -44,13 +44,14 @@ def read(run_path):
     return found, faults
 
 
-def to_html(found, faults, run_path, weights):
+def to_html(found, faults, run_path, dataset, weights):
     """A table of headline results, each with its protocol and its whole card.
 
     Args:
         found: list of `Measurement`.
         faults: list of sentences.
         run_path: of the run, for the command that would add a card.
+        dataset: data set string, for the same.
         weights: SHA-256 of the run's encoder as it is now; None where unknown.
 
     Raises:
@@ -58,10 +59,10 @@ def to_html(found, faults, run_path, weights):
     """
     folder = pathlib.Path(run_path, FOLDER)
     if not found:
-        reason = " ".join([f"There is no protocol card in {folder}:", *faults])
+        reason = " ".join([*faults, f"There is no protocol card in {folder}; this writes one:"])
         raise LeftOut(
-            f"{reason} python tools/evaluate.py --protocol=knn --model={run_path} --dataset=... "
-            f"--json={folder / 'knn.json'} writes one."
+            f"{reason} mkdir -p {folder} && python tools/evaluate.py --protocol=knn "
+            f"--model={run_path} --dataset={dataset} --json={folder / 'knn.json'}"
         )
     rows = []
     for measured in found:

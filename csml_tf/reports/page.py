@@ -31,6 +31,7 @@ def render(record, tiles, parts):
         f"<tr><th>{html.escape(name)}</th><td>{html.escape(text)}</td></tr>"
         for name, text in record.facts()
     )
+    code = code_version.shorten(code_version.describe())
     links, sections = [], []
     for part in parts:
         title, body = part if isinstance(part, tuple) else (part.title, part.body)
@@ -50,6 +51,6 @@ def render(record, tiles, parts):
         f'<div class="tiles">{head}</div>\n<table class="facts"><tbody>{facts}</tbody></table>\n'
         f"<nav>{''.join(links)}</nav></header>\n<main>\n"
         + "\n".join(sections)
-        + f"\n</main>\n<footer>Made by tools/report.py of {html.escape(code_version.describe())}. "
+        + f"\n</main>\n<footer>Made by tools/report.py of {html.escape(code)}. "
         "All is in this file: nothing is loaded from elsewhere.</footer>\n</body>\n</html>\n"
     )

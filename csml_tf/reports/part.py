@@ -17,7 +17,7 @@ class Part:
     body: str
 
 
-class LeftOut(Exception):  # noqa: N818  (It is no error.)
+class LeftOut(Exception):
     """A part that cannot be drawn: one sentence, plain text, why not and how to get it."""
 
 

@@ -5,11 +5,19 @@ import dataclasses
 import json
 import pathlib
 
+from csml_tf import code_version
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.training import run_directory
 
-_HEX_DIGITS_SHOWN = 12
+_NOT_RECORDED = "not recorded: begun with an older csml_tf"
+# What stands behind a word on the page.
+_NETWORK = {
+    "ResNet": "make_resnet.depth",
+    "width": "make_resnet.width",
+    "stem": "make_resnet.stem",
+    "image size": "CenterView.image_size",
+}
 _SETTINGS = {
     "batch": "pretrain.global_batch_size",
     "learning rate per 256 images": "pretrain.learning_rate_per_256_images",
@@ -74,29 +82,31 @@ class RunRecord:
         """[(name, text)] that identify the run, for a table."""
         newest = self.rows[-1]
         facts = [
-            ("recipe", self.notes.get("Recipe", "not recorded: trained by an older csml_tf")),
+            ("recipe", self.notes.get("Recipe", _NOT_RECORDED)),
             ("data set", f"{self.dataset} (fingerprint {self.setting('DATA_FINGERPRINT')})"),
             ("code", self._code()),
             ("progress", f"{self.progress()}, {newest['step']:,} steps"),
-            ("time", f"{_duration(self._seconds())}, mining and measuring included"),
+            ("time", f"{describe_seconds(self._seconds())}, mining and measuring included"),
+            ("network", self._list(_NETWORK)),
+            ("settings", self._list(_SETTINGS)),
         ]
-        encoder = f"ResNet-{self.setting('make_resnet.depth')}, width {{}}, views of {{}} px"
-        width, size = self.setting("make_resnet.width"), self.setting("CenterView.image_size")
-        facts.append(("network", encoder.format(width, size)))
-        found = {name: self.setting(key) for name, key in _SETTINGS.items()}
-        text = ", ".join(f"{name} {value}" for name, value in found.items() if value is not None)
-        return [*facts, ("settings", text)]
+        return [(name, text) for name, text in facts if text]
+
+    def _list(self, names):
+        """Those of the settings that are there, in a line."""
+        values = {word: self.setting(name) for word, name in names.items()}
+        return ", ".join(f"{word} {value}" for word, value in values.items() if value is not None)
 
     def _seconds(self):
         return sum(row.get("seconds", 0.0) for row in self.rows)
 
     def _code(self):
         """Version and commit that it began with, and those of the export where they differ."""
-        begun = _shorten(self.notes.get("Code", "not recorded: trained by an older csml_tf"))
+        begun = code_version.shorten(self.notes.get("Code", _NOT_RECORDED))
         if "csml_tf" not in self.card:
             return begun
         commit = self.card.get("commit") or "unknown"
-        ended = _shorten(f"csml_tf {self.card['csml_tf']}, commit {commit}")
+        ended = code_version.shorten(f"csml_tf {self.card['csml_tf']}, commit {commit}")
         return begun if ended == begun else f"{begun} at the start; {ended} at the end"
 
 
@@ -130,14 +140,7 @@ def read(model_dir):
     return RunRecord(directory, rows, directory.read_settings(), directory.read_notes(), card)
 
 
-def _shorten(code):
-    """Commits by their first digits, as git shows them."""
-    words = code.split(" ")
-    is_commit = [len(word) == 40 and set(word) <= set("0123456789abcdef") for word in words]
-    return " ".join(w[:_HEX_DIGITS_SHOWN] if is_long else w for w, is_long in zip(words, is_commit))
-
-
-def _duration(seconds):
+def describe_seconds(seconds):
     """Seconds in the two largest units that it has: "2 h 5 min"."""
     seconds = round(seconds)
     if seconds < 60:

@@ -5,8 +5,6 @@ import html
 import pathlib
 from typing import Optional
 
-from absl import logging
-
 from csml_tf.data.sources import base, catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
@@ -87,9 +85,9 @@ def write(
     record = run_record.read(model_dir)
     canvas.prepare(output)
     output = pathlib.Path(output)
+    dataset = dataset or record.dataset
     data = None
     if images:
-        dataset = dataset or record.dataset
         data = _open(record, dataset, data_dir, max_train_images, seed)
     cards, faults = measurements.read(record.directory.path)
 
@@ -101,7 +99,7 @@ def write(
         "Map of the features": lambda: _map(data, output, draw_map, seed),
         "Confusion": lambda: _confusion(data, cards, output, seed),
         "Measurements": lambda: measurements.to_html(
-            cards, faults, model_dir, data.weights if data else None
+            cards, faults, model_dir, dataset, data.weights if data else None
         ),
         "Settings": lambda: _settings(record),
     }
@@ -277,6 +275,5 @@ def _drawn(figure, path, alternative, caption, klass="curves"):
 def _sheet(figure, path, alternative, caption):
     """A figure of photographs: the same PNG beside the page and in it."""
     canvas.save(figure, path)
-    logging.info("%s", path)
     uri = canvas.data_uri(path.read_bytes(), "image/png")
     return part.picture(uri, alternative, caption, "sheet")
