@@ -253,7 +253,7 @@ class ToolsTest(absltest.TestCase):
         code, stdout, stderr = self.results["page"]
         self.assertEqual(code, 0, stderr)
         path = self.folder / "page" / "report.html"
-        self.assertStartsWith(stdout, f"{path}: 3 parts about moved, in progress or stopped: 1 of ")
+        self.assertStartsWith(stdout, f"{path}: 4 parts about moved, in progress or stopped: 1 of ")
         self.assertIn("left out, and the page says why: nearest to unseen images", stdout)
         self.assertStartsWith(path.read_text(), "<!doctype html>")
 

@@ -10,14 +10,16 @@ from tests.training import tiny_run
 class MeasurementsTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
-        self.run = tiny_run.make_temp_dir(self.addCleanup)
-        (self.run / measurements.FOLDER).mkdir()
+        self.run_path = tiny_run.make_temp_dir(self.addCleanup)
+        (self.run_path / measurements.FOLDER).mkdir()
 
     def write(self, name="knn.json", top1=0.5):
-        make_card({"top1": top1}).save(self.run / measurements.FOLDER / name)
+        make_card({"top1": top1}).save(self.run_path / measurements.FOLDER / name)
 
     def html(self, weights="ab12"):
-        return measurements.to_html(*measurements.read(self.run), self.run, "digits", weights)
+        return measurements.to_html(
+            *measurements.read(self.run_path), self.run_path, "digits", weights
+        )
 
     def test_cards_in_order(self):
         self.write("b.json", 0.5)
@@ -35,8 +37,8 @@ class MeasurementsTest(absltest.TestCase):
 
     def test_no_cards(self):
         for name, content in (("a", "{"), ("b", "[]"), ("c", '{"protocol": "knn"}')):
-            (self.run / measurements.FOLDER / f"{name}.json").write_text(content)
-        found, faults = measurements.read(self.run)
+            (self.run_path / measurements.FOLDER / f"{name}.json").write_text(content)
+        found, faults = measurements.read(self.run_path)
         self.assertEmpty(found)
         self.assertLen(faults, 3)
         with self.assertRaisesRegex(
@@ -50,7 +52,7 @@ class MeasurementsTest(absltest.TestCase):
         with self.assertRaisesRegex(
             LeftOut, "no protocol card in .*/evaluations; .* --dataset=digits "
         ):
-            measurements.to_html([], [], self.run, "digits", None)
+            measurements.to_html([], [], self.run_path, "digits", None)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,10 @@ class WriteTest(absltest.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         folder = tiny_run.make_temp_dir(cls.addClassCleanup)
-        cls.run, cls.output = folder / "tiny", folder / "report"
+        cls.run_path, cls.output = folder / "tiny", folder / "report"
         pretrain = open_digits("digits", "pretrain")
         directory = tiny_record.write(
-            cls.run, tiny_record.make_rows(3), fingerprint=pretrain.fingerprint
+            cls.run_path, tiny_record.make_rows(3), fingerprint=pretrain.fingerprint
         )
         table = NeighborTable(100, 5)
         table.assign((np.arange(100)[:, None] + np.arange(1, 6)) % 100, 0)
@@ -75,14 +75,14 @@ class WriteTest(absltest.TestCase):
             (0.5,) * 3,
             {"image_size": 16},
         )
-        cards = cls.run / measurements.FOLDER
+        cards = cls.run_path / measurements.FOLDER
         cards.mkdir()
         make_card({"top1": 0.5}).save(cards / "knn.json")
         with (
             mock.patch.object(catalog, "open_source", open_digits),
             mock.patch.object(feature_map, "MAX_IMAGES", 50),
         ):
-            cls.line = run_report.write(cls.run, cls.output)
+            cls.line = run_report.write(cls.run_path, cls.output)
         cls.text = (cls.output / run_report.PAGE).read_text()
         cls.page = PageReader(cls.text)
 
@@ -145,7 +145,7 @@ class LeftOutTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = tiny_run.make_temp_dir(self.addCleanup)
-        self.run, self.output = self.folder / "tiny", self.folder / "report"
+        self.run_path, self.output = self.folder / "tiny", self.folder / "report"
         self.enter(mock.patch.object(catalog, "open_source", open_digits))
 
     def enter(self, context):
@@ -155,8 +155,8 @@ class LeftOutTest(absltest.TestCase):
     def report(self, rows, **options):
         """{title: what the page says of a part that was left out}."""
         fingerprint = open_digits("digits", "pretrain").fingerprint
-        tiny_record.write(self.run, rows, fingerprint=fingerprint)
-        run_report.write(self.run, self.output, **options)
+        tiny_record.write(self.run_path, rows, fingerprint=fingerprint)
+        run_report.write(self.run_path, self.output, **options)
         text = (self.output / run_report.PAGE).read_text()
         PageReader(text)
         sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
@@ -190,7 +190,7 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn("--noimages was given", reasons["Confusion"])
 
     def test_damaged_encoder(self):
-        (self.run / "saved_model").mkdir(parents=True)
+        (self.run_path / "saved_model").mkdir(parents=True)
         reasons = self.report(tiny_record.make_rows(3))
         self.assertIn("cannot be read", reasons["Confusion"])
 
@@ -203,8 +203,9 @@ class LeftOutTest(absltest.TestCase):
             self.assertRaisesRegex(InputError, "^No x: give y; --noimages makes .* images.$"),
         ):
             self.report(rows)
+        self.output = self.folder / "file"
         self.output.write_text("")
-        with self.assertRaisesRegex(InputError, "report cannot be written .*another --output"):
+        with self.assertRaisesRegex(InputError, "file cannot be written .*another --output"):
             self.report(rows)
 
 

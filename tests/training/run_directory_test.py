@@ -16,7 +16,8 @@ CsMl.level_weights = \\
     {'stage3': 1.0,
      'stage4': 1.0}
 """
-CLAIMED = f"# Code: {code_version.describe()}\n{CONFIG}DATA_FINGERPRINT = '0123abcd'\n"
+CODE = "csml_tf 0.1.0, commit 1a2b"
+CLAIMED = f"# Code: {CODE}\n{CONFIG}DATA_FINGERPRINT = '0123abcd'\n"
 SOURCE = types.SimpleNamespace(name="digits", fingerprint="0123abcd")
 
 
@@ -25,6 +26,9 @@ class RunDirectoryTest(absltest.TestCase):
         super().setUp()
         self.path = tiny_run.make_temp_dir(self.addCleanup) / "runs" / "one"
         self.directory = RunDirectory(self.path)
+        patch = mock.patch.object(code_version, "describe", return_value=CODE)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def test_makes_the_folder(self):
         self.assertTrue((self.path / "checkpoints").is_dir())
@@ -49,7 +53,7 @@ class RunDirectoryTest(absltest.TestCase):
                 self.directory.claim(CONFIG + f"CHECKPOINT_EVERY_STEPS = {every}\n", SOURCE)
         self.assertEqual(
             self.directory.read_notes(),
-            {"Code": code_version.describe(), "Data set": "digits"},
+            {"Code": CODE, "Data set": "digits"},
         )
         self.assertEqual(self.directory.read_settings()["CHECKPOINT_EVERY_STEPS"], "7")
 
