@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from csml_tf.data.neighbor_table import NeighborTable
@@ -37,6 +38,7 @@ class ReadNewestTest(tf.test.TestCase):
         (self.directory / "ckpt-3.data-00000-of-00001").unlink()
         self.assertEqual(saved_neighbors.read_newest(self.directory)[1], 5)
 
+    @pytest.mark.slow
     def test_of_a_run(self):
         tiny_run.run(self.directory, epochs=1)
         indices, epoch = saved_neighbors.read_newest(self.directory / "checkpoints")
