@@ -12,6 +12,7 @@ import tokenize
 import gin
 from absl import logging
 
+from csml_tf import code_version
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import catalog
@@ -23,8 +24,9 @@ from csml_tf.export import saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_resnet
+from csml_tf.reports import canvas
 from csml_tf.reports import views as views_report
-from csml_tf.training import optim, step_images, workers
+from csml_tf.training import optim, run_directory, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
@@ -51,6 +53,8 @@ for _configurable in _CONFIGURABLES:
     # `register` leaves the class as it is; only references in a recipe are configured.
     gin.register(_configurable)
 _run = gin.external_configurable(pretraining.run, name="pretrain")
+# What `parse` was given last, for the notes of a run.
+_parsed = {"gin_files": (), "bindings": ()}
 _BY_NAME = {"pretrain": pretraining.run, **{c.__name__: c for c in _CONFIGURABLES}}
 gin.add_config_file_search_path(str(_RECIPE_FOLDER))
 
@@ -86,6 +90,7 @@ def parse(gin_files, bindings=()):
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error
     _check_parameters()
+    _parsed.update(gin_files=gin_files, bindings=bindings)
 
 
 def list_recipes():
@@ -122,8 +127,8 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
         origin = f"INIT_FROM = {str(init_from)!r}\n"
 
     def settings():
-        text = gin.operative_config_str()
-        return f"# Data set: {dataset}\nDATASET = {dataset!r}\n{origin}{text}"
+        notes = f"# Recipe: {_describe_parsed()}\n# Data set: {dataset}\n"
+        return f"{notes}DATASET = {dataset!r}\n{origin}{gin.operative_config_str()}"
 
     try:
         center_view = gin.get_configurable("CenterView")()
@@ -140,6 +145,8 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
         "resize_size": center_view.resize_size,
         "feature_dim": model.query_encoder.feature_dim,
         "epochs": int(model.epoch.numpy()) + 1,
+        "csml_tf": code_version.version(),
+        "commit": code_version.commit(),
     }
     with workers.own_directory(strategy, directory) as own_directory:
         saved_model.export(
@@ -174,15 +181,10 @@ def views(output, model_dir=None, gin_files=(), bindings=(), dataset=None, data_
         )
     checkpoints = None
     if model_dir:
-        if not pathlib.Path(model_dir, "config.gin").is_file():
-            raise InputError(
-                f"There is no run in {model_dir}, which has no config.gin: give --model_dir a "
-                "folder that tools/train.py has written."
-            )
-        directory = RunDirectory(model_dir)
+        directory = run_directory.find(model_dir)
         gin_files, checkpoints = [str(directory.config)], directory.checkpoints
     parse(gin_files, bindings)
-    views_report.prepare(output)
+    canvas.prepare(output)
     dataset = dataset or _read_dataset()
     source = catalog.open_source(dataset, "pretrain", data_dir)
     try:
@@ -214,6 +216,13 @@ def _without_search_log():
     finally:
         root.disabled = disabled
         root.removeHandler(handler)
+
+
+def _describe_parsed():
+    """Recipes and overrides, in a line: "r50.gin with EPOCHS = 10"."""
+    files = ", ".join(pathlib.Path(name).name for name in _parsed["gin_files"])
+    overrides = ", ".join(" ".join(binding.split()) for binding in _parsed["bindings"])
+    return f"{files} with {overrides}" if overrides else files
 
 
 def _read_dataset():

@@ -1,5 +1,6 @@
-"""Draws figures of a run, or of what a recipe would train on; writes the zoo's tables.
+"""Writes a run's report, one HTML page and its pictures; draws what a recipe trains on.
 
+python tools/report.py --model_dir=runs/quickstart --output=reports/quickstart
 python tools/report.py --model_dir=runs/quickstart --output=reports/quickstart --views
 python tools/report.py --gin_file=r50.gin --dataset=folder:photos --output=reports/r50 --views
 python tools/report.py --zoo --output=.
@@ -9,39 +10,68 @@ from absl import flags
 
 from csml_tf import command, recipes
 from csml_tf.errors import InputError
-from csml_tf.reports import zoo_table
+from csml_tf.reports import run_report, zoo_table
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the figures.", required=True)
-_VIEWS = flags.DEFINE_bool("views", False, "Anchors, their views, neighbors and mixed images.")
-_ZOO = flags.DEFINE_bool("zoo", False, "The tables of the MODEL_ZOO.md in the output folder.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
-_GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Recipe, in place of a run")
-_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Override: 'IMAGE_SIZE = 96'")
 _DATASET = flags.DEFINE_string(
     "dataset", None, "TFDS name, folder:DIR or digits; default: that of the run or recipe."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
-_STEP = flags.DEFINE_integer("step", 1, "Whose batch to show, of the epoch.")
+_IMAGES = flags.DEFINE_bool("images", True, "The parts of the page that need the data set.")
+_MAP = flags.DEFINE_bool("map", True, "The map of the features, and the projector's files.")
+_TRAIN_IMAGES = flags.DEFINE_integer(
+    "train_images", 50_000, "Training images to search for what is nearest to unseen ones."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws of images, and of the map.")
+
+_VIEWS = flags.DEFINE_bool(
+    "views", False, "In place of the page: anchors, their views, neighbors and mixed images."
+)
+_GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "--views: recipe, in place of a run")
+_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "--views: 'IMAGE_SIZE = 96'")
+_STEP = flags.DEFINE_integer("step", 1, "--views: whose batch to show, of the epoch.")
+_ZOO = flags.DEFINE_bool(
+    "zoo", False, "In place of the page: the tables of the MODEL_ZOO.md in the output folder."
+)
+
+
+def write_views():
+    return recipes.views(
+        _OUTPUT.value,
+        _MODEL_DIR.value,
+        _GIN_FILES.value,
+        _GIN_BINDINGS.value,
+        _DATASET.value,
+        _DATA_DIR.value,
+        _STEP.value,
+    )
+
+
+def write_page():
+    if not _MODEL_DIR.value or _GIN_FILES.value or _GIN_BINDINGS.value:
+        raise InputError(
+            "A report is about a run, --model_dir, alone; with --views it can be about a recipe, "
+            "--gin_file, too."
+        )
+    return run_report.write(
+        _MODEL_DIR.value,
+        _OUTPUT.value,
+        _DATASET.value,
+        _DATA_DIR.value,
+        _IMAGES.value,
+        _MAP.value,
+        _TRAIN_IMAGES.value,
+        _SEED.value,
+    )
 
 
 def main(argv):
     del argv
     if _ZOO.value:
         print(zoo_table.update(_OUTPUT.value))
-        return
-    if not _VIEWS.value:
-        raise InputError("Say what to report: --views draws the images that a step trains on.")
-    print(
-        recipes.views(
-            _OUTPUT.value,
-            _MODEL_DIR.value,
-            _GIN_FILES.value,
-            _GIN_BINDINGS.value,
-            _DATASET.value,
-            _DATA_DIR.value,
-            _STEP.value,
-        )
-    )
+    else:
+        print(write_views() if _VIEWS.value else write_page())
 
 
 if __name__ == "__main__":

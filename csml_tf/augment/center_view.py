@@ -45,6 +45,3 @@ class CenterView:
         """[height, width, 3] or [batch, height, width, 3] uint8 -> the view, float32."""
         crops = resampling.resize_and_center_crop(images, self.resize_size, self.image_size)
         return (tf.cast(crops, tf.float32) / 255.0 - self.mean) / self.std
-
-    def __str__(self):
-        return f"shorter side {self.resize_size} px, centre {self.image_size} px"

@@ -1,36 +1,14 @@
 """A page of anchors with all that is made of them, as the model gets it."""
 
-import os
-
 import numpy as np
 
-from csml_tf.errors import InputError
+from csml_tf.reports import canvas
 
 _COLUMN_INCHES = 1.35
 _ROW_INCHES = 1.6
 _MIN_WIDTH = 0.5
-_DOTS_PER_INCH = 130
-_CAPTION_LENGTH = 26
 # Of a view's frame, and of its window in the original.
 _COLORS = {"query": "tab:blue", "key": "tab:orange", "small": "tab:green"}
-
-
-def prepare(directory):
-    """Makes the folder of a report, before the work that it would waste to fail after.
-
-    Args:
-        directory: of the report; made when missing.
-
-    Raises:
-        InputError: if the folder cannot be written to, or matplotlib is not installed.
-    """
-    _import_figure()
-    try:
-        os.makedirs(directory, exist_ok=True)
-    except OSError as error:
-        raise _not_writable(directory, error) from error
-    if not os.access(directory, os.W_OK):
-        raise _not_writable(directory, None)
 
 
 def save_page(anchors, title, path):
@@ -46,14 +24,11 @@ def save_page(anchors, title, path):
         path: of the PNG file; its folder exists.
 
     Raises:
-        InputError: if the file cannot be written, or matplotlib is not installed.
+        InputError: as `canvas.save`.
     """
-    figure = _import_figure()
     columns = _columns(anchors[0])
     widths = [width for _, _, width in columns]
-    page = figure.Figure(
-        [_COLUMN_INCHES * sum(widths), _ROW_INCHES * len(anchors) + 0.6], layout="constrained"
-    )
+    page = canvas.figure(_COLUMN_INCHES * sum(widths), _ROW_INCHES * len(anchors) + 0.6)
     page.suptitle(title, x=0.01, ha="left", fontsize=10)
     grid = page.subplots(
         len(anchors), len(columns), squeeze=False, gridspec_kw={"width_ratios": widths}
@@ -63,10 +38,7 @@ def save_page(anchors, title, path):
             _draw_cell(axes, name, images)
     for axes, (_, column_title, _) in zip(grid[0], columns):
         axes.set_title(column_title, fontsize=8)
-    try:
-        page.savefig(path, dpi=_DOTS_PER_INCH)
-    except OSError as error:
-        raise _not_writable(path, error) from error
+    canvas.save(page, path)
 
 
 def _columns(images):
@@ -95,7 +67,7 @@ def _draw_cell(axes, name, images):
         axes.set_box_aspect(1)
         axes.set_adjustable("datalim")
         axes.spines[:].set_visible(False)
-        axes.set_xlabel(_describe(original), fontsize=6)
+        axes.set_xlabel(original.describe(), fontsize=6)
         for view_name, window in original.windows.items():
             _draw_window(axes, window, _color(view_name))
     elif name == "mixed":
@@ -117,30 +89,3 @@ def _draw_window(axes, window, color):
 
 def _color(view_name):
     return next(color for kind, color in _COLORS.items() if kind in view_name)
-
-
-def _describe(original):
-    """Index, class and file of an image, a line each."""
-    first = f"#{original.index}"
-    if original.label is not None:
-        first += f", {original.label}"
-    lines = [first] if original.path is None else [first, os.path.basename(original.path)]
-    return "\n".join(
-        line if len(line) <= _CAPTION_LENGTH else f"{line[: _CAPTION_LENGTH - 1]}…"
-        for line in lines
-    )
-
-
-def _import_figure():
-    try:
-        from matplotlib import figure
-    except ImportError as error:
-        raise InputError(
-            f"Figures need matplotlib, which is not here ({error}): pip install 'csml_tf[reports]'."
-        ) from error
-    return figure
-
-
-def _not_writable(path, error):
-    reason = "no permission" if error is None else error.strerror
-    return InputError(f"{path} cannot be written ({reason}): choose another --output.")

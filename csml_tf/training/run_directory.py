@@ -3,13 +3,37 @@
 import json
 import os
 import pathlib
+import re
 
+from csml_tf import code_version
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
 _FINGERPRINT = "DATA_FINGERPRINT"
 # What a run may change on the way, because it changes no result.
 _FREE_SETTINGS = ("CHECKPOINT_EVERY_STEPS", "pretrain.checkpoint_every_steps")
+# A comment that says something about the run: "# Recipe: r50.gin".
+_NOTE = re.compile(r"^# ([A-Z][\w ]*): (.+)$", re.MULTILINE)
+
+
+def find(path):
+    """The directory of a run that exists.
+
+    Args:
+        path: of the folder.
+
+    Returns:
+        `RunDirectory`.
+
+    Raises:
+        InputError: if there is no run in it.
+    """
+    if not pathlib.Path(path, "config.gin").is_file():
+        raise InputError(
+            f"There is no run in {path}, which has no config.gin: give --model_dir a "
+            "folder that tools/train.py has written."
+        )
+    return RunDirectory(path)
 
 
 class RunDirectory:
@@ -40,6 +64,8 @@ class RunDirectory:
     def claim(self, config_text, source):
         """Writes the run's configuration, or checks that it is the one already here.
 
+        A comment, "# Code: ...", says which version and commit the run began with.
+
         Args:
             config_text: the settings, one `name = value` per line; lines that begin
                 with "#" do not count. How often checkpoints are written may change.
@@ -55,7 +81,8 @@ class RunDirectory:
         if there == here:
             return
         if there is None or _what_counts(there) == _what_counts(here):
-            write_atomically(self.config, config_text)
+            code = self.read_notes().get("Code") or code_version.describe()
+            write_atomically(self.config, f"# Code: {code}\n{config_text}")
             return
         there, here = _what_counts(there), _what_counts(here)
         names = [n for n in sorted({*there, *here}) if there.get(n) != here.get(n)]
@@ -73,6 +100,14 @@ class RunDirectory:
             f"{there.get(name, 'not set')} there and {here.get(name, 'not set')} here): choose "
             "another --model_dir, or repeat the command with the settings in its config.gin."
         )
+
+    def read_settings(self):
+        """{name: value} of `config.gin`, values as they are written there."""
+        return _settings(self.config.read_text())
+
+    def read_notes(self):
+        """{name: text} of the comments "# Name: text" in `config.gin`: recipe, data set, code."""
+        return dict(_NOTE.findall(self.config.read_text())) if self.config.exists() else {}
 
     def read_metrics(self):
         """The rows of `metrics.jsonl`, one dict per finished epoch.

@@ -7,33 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf.augment import view
-from csml_tf.data import pipeline
+from csml_tf.data import originals, pipeline
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.models import csml
 from csml_tf.training import checkpoint, optim, pretrain
-
-# The longer side of an `Original`; photographs may have thousands.
-MAX_ORIGINAL_PX = 400
-
-
-@dataclasses.dataclass(frozen=True)
-class Original:
-    """An image of a source, and where its views look.
-
-    Attributes:
-        pixels: [height, width, 3] uint8, scaled down to `MAX_ORIGINAL_PX` where larger.
-        index: of the image in its source.
-        label: name of its class; None where unknown.
-        path: of its file; None where it is from no file.
-        windows: {view name: [4] float, pixels: top, left, height, width}.
-    """
-
-    pixels: np.ndarray
-    index: int
-    label: Optional[str]
-    path: Optional[str]
-    windows: dict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +19,16 @@ class AnchorImages:
     """What one anchor contributes to a step.
 
     Attributes:
-        anchor: `Original`.
-        neighbor: `Original` of the neighbour drawn; None where the model uses none.
+        anchor: `Original`, with the windows of its views.
+        neighbor: `Original` of the neighbour drawn, likewise; None where the model uses none.
         views: {view name: [size, size, 3] float32 in [0, 1]}, the normalisation undone.
         mixed: [size, size, 3] float32 in [0, 1], the CutMix of the query and the
             neighbour's; None where the model trains on none.
         area_fraction: share of the query in `mixed`, in [0, 1]; None without it.
     """
 
-    anchor: Original
-    neighbor: Optional[Original]
+    anchor: originals.Original
+    neighbor: Optional[originals.Original]
     views: dict
     mixed: Optional[np.ndarray]
     area_fraction: Optional[float]
@@ -182,38 +160,24 @@ def collect(
 
 
 class _OriginalReader:
-    """The originals of the first images of a batch."""
+    """The originals of the first images of a batch, and where their views look."""
 
     def __init__(self, source, augmentations, drawn):
-        self._source = source
+        self._originals = originals.Originals(source)
         self._augmentations = augmentations
         self._drawn = drawn
-        # Each may be made when asked for: of a million images, once is enough.
-        self._labels, self._paths = source.labels, source.paths
 
     def original(self, i, names):
         """The image that the views `names` of the batch's element `i` were cut from."""
         dot, _ = self._drawn[names[0]]
         index = int(np.dot(dot[i, 0, 0].numpy().astype(np.int64), _INDEX_DIGITS))
-        pixels = self._source.read(tf.constant(index, tf.int64)).numpy()
-        height, width = pixels.shape[:2]
-        scale = min(1.0, MAX_ORIGINAL_PX / max(height, width))
+        original = self._originals.read(index)
         windows = {}
         for name in names:
             _, uniforms = self._drawn[name]
-            window = self._augmentations[name].windows(height, width, uniforms[i])
-            windows[name] = window.numpy() * scale
-        if scale < 1:
-            size = [max(1, round(side * scale)) for side in (height, width)]
-            pixels = tf.image.resize(pixels, size, "area").numpy().round().astype(np.uint8)
-        path = None if self._paths is None else self._paths[index]
-        return Original(pixels, index, self._label(index), path, windows)
-
-    def _label(self, index):
-        if self._labels is None or self._labels[index] < 0:
-            return None
-        names = self._source.class_names
-        return str(self._labels[index]) if names is None else names[self._labels[index]]
+            window = self._augmentations[name].windows(*original.full_size, uniforms[i])
+            windows[name] = window.numpy() * original.scale
+        return dataclasses.replace(original, windows=windows)
 
 
 _INDEX_DIGITS = 256 ** np.arange(3)

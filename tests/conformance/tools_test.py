@@ -9,6 +9,7 @@ from absl.testing import absltest
 
 from csml_tf.export import saved_model
 from tests.data.sources import image_files
+from tests.reports import tiny_record
 from tests.training import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -25,6 +26,10 @@ def evaluate(*arguments, dataset="digits"):
 
 def report(*arguments):
     return ["tools/report.py", "--views", *arguments]
+
+
+def page(*arguments):
+    return ["tools/report.py", *arguments]
 
 
 def benchmark(*arguments):
@@ -53,6 +58,8 @@ class ToolsTest(absltest.TestCase):
         saved_model.export(
             tiny_run.make_encoder(), folder / "model", (0.5,) * 3, (0.5,) * 3, {"image_size": 16}
         )
+        tiny_record.write(folder / "begun", [])
+        tiny_record.write(folder / "moved", tiny_record.make_rows(1))
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
         linear, cached = "--protocol=linear", "--protocol=linear_cached"
@@ -168,10 +175,31 @@ class ToolsTest(absltest.TestCase):
                 "--kept_share is of self-training: give --self_training",
             ),
             "labels for knn": (evaluate(model, "--labels=0.1"), 2, "--labels means nothing to"),
-            "nothing to report": (
-                ["tools/report.py", f"--output={folder}/report"],
+            "report of no model_dir": (
+                page(output),
                 2,
-                "Say what to report: --views",
+                "about a run, --model_dir, alone; with --views",
+            ),
+            "report of a recipe": (page(output, quickstart), 2, "--views .* a recipe, --gin_file"),
+            "page of no run": (
+                page(output, f"--model_dir={folder}/unfinished"),
+                2,
+                "no run in .*/unfinished, which has no config.gin",
+            ),
+            "page of no epoch": (
+                page(output, f"--model_dir={folder}/begun"),
+                2,
+                "no finished epoch yet, its metrics.jsonl is empty or missing: let",
+            ),
+            "page of moved images": (
+                page(output, f"--model_dir={folder}/moved", f"--dataset=folder:{folder}/no"),
+                2,
+                "There is no folder .*/no: .*; --noimages makes",
+            ),
+            "page in an unwritable file": (
+                page(f"--output={folder}/one/000.png", f"--model_dir={folder}/moved"),
+                2,
+                "000.png cannot be written .*--output",
             ),
             "no page for the zoo's tables": (
                 ["tools/report.py", "--zoo", f"--output={folder}"],
@@ -205,6 +233,7 @@ class ToolsTest(absltest.TestCase):
             "evaluate": evaluate(model, f"--json={folder}/result.json"),
             "linear": evaluate(model, linear, "--epochs=1"),
             "report": report(output, quickstart, "--gin_bindings=WIDTH = 1"),
+            "page": page(f"--output={folder}/page", f"--model_dir={folder}/moved", "--noimages"),
             "benchmark": benchmark("knn", "--n=50", "--d=4", "--k=2"),
             **{f"{tool} --help": [tool, "--help"] for tool in TOOLS},
             **{f"{tool} --helpfull": [tool, "--helpfull"] for tool in TOOLS},
@@ -275,6 +304,14 @@ class ToolsTest(absltest.TestCase):
             "random images in their place\n",
         )
         self.assertStartsWith(page.read_bytes(), b"\x89PNG")
+
+    def test_page(self):
+        code, stdout, stderr = self.results["page"]
+        self.assertEqual(code, 0, stderr)
+        path = self.folder / "page" / "report.html"
+        self.assertStartsWith(stdout, f"{path}: 4 parts about moved, in progress or stopped: 1 of ")
+        self.assertIn("left out, and the page says why: nearest to unseen images", stdout)
+        self.assertStartsWith(path.read_text(), "<!doctype html>")
 
     def test_benchmark_is_one_line_of_json(self):
         code, stdout, _ = self.results["benchmark"]

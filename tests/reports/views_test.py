@@ -1,14 +1,11 @@
-import os
-import sys
-from unittest import mock
-
 import numpy as np
 from absl.testing import absltest, parameterized
 from PIL import Image
 
+from csml_tf.data.originals import Original
 from csml_tf.errors import InputError
 from csml_tf.reports import views
-from csml_tf.training.step_images import AnchorImages, Original
+from csml_tf.training.step_images import AnchorImages
 from tests.training import tiny_run
 
 NAMES = ("query", "key", "small_0", "neighbor_query", "neighbor_key")
@@ -78,37 +75,6 @@ class SavePageTest(parameterized.TestCase):
     def test_unwritable_file(self):
         with self.assertRaisesRegex(InputError, "cannot be written .*choose another --output"):
             views.save_page([make_anchor()], "title", self.directory / "no" / "views.png")
-
-
-class PrepareTest(absltest.TestCase):
-    def setUp(self):
-        super().setUp()
-        self.directory = tiny_run.make_temp_dir(self.addCleanup)
-
-    def test_makes_the_folder(self):
-        views.prepare(self.directory / "a" / "b")
-        self.assertTrue((self.directory / "a" / "b").is_dir())
-
-    def test_file_in_its_place(self):
-        (self.directory / "file").touch()
-        with self.assertRaisesRegex(InputError, "file cannot be written .*--output"):
-            views.prepare(self.directory / "file")
-
-    def test_read_only(self):
-        with (
-            mock.patch.object(os, "access", return_value=False),
-            self.assertRaisesRegex(
-                InputError, "cannot be written .no permission.: choose another --output"
-            ),
-        ):
-            views.prepare(self.directory)
-
-    def test_without_matplotlib(self):
-        with (
-            mock.patch.dict(sys.modules, {"matplotlib": None}),
-            self.assertRaisesRegex(InputError, r"pip install 'csml_tf\[reports\]'"),
-        ):
-            views.prepare(self.directory)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ from unittest import mock
 
 from absl.testing import absltest
 
+from csml_tf import code_version
 from csml_tf.errors import InputError
 from csml_tf.training import run_directory
 from csml_tf.training.run_directory import RunDirectory
@@ -15,7 +16,8 @@ CsMl.level_weights = \\
     {'stage3': 1.0,
      'stage4': 1.0}
 """
-CLAIMED = CONFIG + "DATA_FINGERPRINT = '0123abcd'\n"
+CODE = "csml_tf 0.1.0, commit 1a2b"
+CLAIMED = f"# Code: {CODE}\n{CONFIG}DATA_FINGERPRINT = '0123abcd'\n"
 SOURCE = types.SimpleNamespace(name="digits", fingerprint="0123abcd")
 
 
@@ -24,6 +26,9 @@ class RunDirectoryTest(absltest.TestCase):
         super().setUp()
         self.path = tiny_run.make_temp_dir(self.addCleanup) / "runs" / "one"
         self.directory = RunDirectory(self.path)
+        patch = mock.patch.object(code_version, "describe", return_value=CODE)
+        patch.start()
+        self.addCleanup(patch.stop)
 
     def test_makes_the_folder(self):
         self.assertTrue((self.path / "checkpoints").is_dir())
@@ -40,6 +45,31 @@ class RunDirectoryTest(absltest.TestCase):
             "\\\n    {'stage3': 1.0,\n    ", "{'stage3': 1.0,"
         )
         RunDirectory(self.path).claim(reflowed, SOURCE)
+
+    def test_keeps_the_code_that_it_began_with(self):
+        self.directory.claim(CONFIG + "CHECKPOINT_EVERY_STEPS = 5\n", SOURCE)
+        with mock.patch.object(code_version, "describe", return_value="csml_tf 9"):
+            for every in (5, 7):
+                self.directory.claim(CONFIG + f"CHECKPOINT_EVERY_STEPS = {every}\n", SOURCE)
+        self.assertEqual(
+            self.directory.read_notes(),
+            {"Code": CODE, "Data set": "digits"},
+        )
+        self.assertEqual(self.directory.read_settings()["CHECKPOINT_EVERY_STEPS"], "7")
+
+    def test_notes_are_comments_that_say_something(self):
+        self.assertEqual(self.directory.read_notes(), {})
+        text = "# Recipe: a.gin with B = 2: no\n# Macros:\n# ====\nA = '# Code: no'\n"
+        self.directory.config.write_text(text)
+        self.assertEqual(self.directory.read_notes(), {"Recipe": "a.gin with B = 2: no"})
+
+    def test_find(self):
+        self.directory.config.write_text(CONFIG)
+        self.assertEqual(run_directory.find(self.path).path, self.path)
+        missing = self.path / "no"
+        with self.assertRaisesRegex(InputError, "no run in .*/no, which has no config.gin"):
+            run_directory.find(missing)
+        self.assertFalse(missing.exists())
 
     def test_names_the_first_other_setting(self):
         self.directory.claim(CONFIG, SOURCE)

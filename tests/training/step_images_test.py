@@ -8,6 +8,7 @@ import tensorflow as tf
 from csml_tf.augment import cutmix, resampling
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
+from csml_tf.data import originals
 from csml_tf.data.sources import folder, memory
 from csml_tf.errors import InputError
 from csml_tf.training import step_images
@@ -100,18 +101,18 @@ class CollectTest(tf.test.TestCase):
     def test_large_files(self):
         directory = tiny_run.make_temp_dir(self.addCleanup)
         for seed in range(4):
-            pixels = image_files.noise(seed, height=30, width=3 * step_images.MAX_ORIGINAL_PX)
+            pixels = image_files.noise(seed, height=30, width=3 * originals.MAX_ORIGINAL_PX)
             image_files.write(image_files.encode(pixels, "PNG"), directory, f"{seed}.png")
         source = folder.FolderSource(str(directory))
         shown = collect(source, global_batch_size=4)
         for anchor in shown.anchors:
             original = anchor.anchor
-            self.assertEqual(original.pixels.shape, (10, step_images.MAX_ORIGINAL_PX, 3))
+            self.assertEqual(original.pixels.shape, (10, originals.MAX_ORIGINAL_PX, 3))
             self.assertEqual(original.path, source.paths[original.index])
             self.assertIsNone(original.label)
             for top, left, height, width in original.windows.values():
                 self.assertBetween(top + height, 0, 10 + 1e-6)
-                self.assertBetween(left + width, 0, step_images.MAX_ORIGINAL_PX + 1e-6)
+                self.assertBetween(left + width, 0, originals.MAX_ORIGINAL_PX + 1e-6)
         self.assertRegex(shown.describe(), "not mined yet, random images")
 
     def test_many_images(self):

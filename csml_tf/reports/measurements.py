@@ -1,0 +1,83 @@
+"""The protocol cards that tools/evaluate.py has left in a run directory, as a table."""
+
+import dataclasses
+import html
+import json
+import pathlib
+
+from csml_tf.evaluation.protocol_card import ProtocolCard
+from csml_tf.reports.part import LeftOut
+
+FOLDER = "evaluations"
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One card, and where it lies.
+
+    Attributes:
+        path: `pathlib.Path`.
+        card: `ProtocolCard`.
+    """
+
+    path: pathlib.Path
+    card: ProtocolCard
+
+
+def read(run_path):
+    """Reads all cards, `evaluations/*.json` of a run.
+
+    Returns:
+        (list of `Measurement` in the order of their names, list of sentences about files that
+        are no cards).
+    """
+    found, faults = [], []
+    for path in sorted(pathlib.Path(run_path, FOLDER).glob("*.json")):
+        try:
+            card = ProtocolCard(**json.loads(path.read_text()))
+            card.headline()
+            card.encoder["sha256"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            faults.append(f"{path.name} is no protocol card of tools/evaluate.py: it is left out.")
+            continue
+        found.append(Measurement(path, card))
+    return found, faults
+
+
+def to_html(found, faults, run_path, dataset, weights):
+    """A table of headline results, each with its protocol and its whole card.
+
+    Args:
+        found: list of `Measurement`.
+        faults: list of sentences.
+        run_path: of the run, for the command that would add a card.
+        dataset: data set string, for the same.
+        weights: SHA-256 of the run's encoder as it is now; None where unknown.
+
+    Raises:
+        LeftOut: if there is no card.
+    """
+    folder = pathlib.Path(run_path, FOLDER)
+    if not found:
+        reason = " ".join([*faults, f"There is no protocol card in {folder}; this writes one:"])
+        raise LeftOut(
+            f"{reason} mkdir -p {folder} && python tools/evaluate.py --protocol=knn "
+            f"--model={run_path} --dataset={dataset} --json={folder / 'knn.json'}"
+        )
+    rows = []
+    for measured in found:
+        card = measured.card
+        result, _, protocol = card.headline().partition(" (")
+        is_old = weights is not None and card.encoder["sha256"] != weights
+        note = "<br><em>of other weights than the run's encoder has now</em>" if is_old else ""
+        rows.append(
+            f"<tr><td><strong>{html.escape(result.strip())}</strong>{note}</td>"
+            f"<td>{html.escape(protocol.removesuffix(')'))}<details><summary>"
+            f"{html.escape(measured.path.name)}</summary><pre>{html.escape(card.text())}</pre>"
+            "</details></td></tr>"
+        )
+    notes = "".join(f'<p class="left-out">{html.escape(fault)}</p>' for fault in faults)
+    head = "<tr><th>result</th><th>protocol</th></tr>"
+    return (
+        f'<table class="cards"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>{notes}'
+    )

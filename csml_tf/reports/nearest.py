@@ -1,0 +1,97 @@
+"""The two contact sheets of a report: mined neighbours, and what is nearest to unseen images."""
+
+import numpy as np
+
+from csml_tf import similarity
+from csml_tf.data import originals
+from csml_tf.reports import contact_sheet
+from csml_tf.reports.contact_sheet import SheetRow
+from csml_tf.reports.part import LeftOut
+from csml_tf.training import saved_neighbors
+
+NUM_ROWS = 8
+NUM_NEAREST = 5
+_MAX_PX = 160
+_FRAMES = " Blue frame: the class of the image on the left; orange frame: another class."
+
+
+def mined(checkpoints, source, fingerprint, seed):
+    """Training images with their neighbours, from the table of the newest checkpoint.
+
+    Args:
+        checkpoints: folder of the run's checkpoints.
+        source: `ImageSource` of the training images.
+        fingerprint: of the images that the run was trained on.
+        seed: of the draw of the images.
+
+    Returns:
+        (`matplotlib.figure.Figure`, caption).
+
+    Raises:
+        LeftOut: if there is no table, or it is of other images.
+    """
+    found = saved_neighbors.read_newest(checkpoints)
+    if found is None:
+        raise LeftOut(
+            f"There is no neighbour table in {checkpoints}: the recipe mines none, as MoCo's, or "
+            "no checkpoint is left; CsMl's recipes write one with every checkpoint."
+        )
+    table, mined_at_epoch = found
+    if mined_at_epoch < 0:
+        raise LeftOut("The neighbours are not mined yet: let tools/train.py finish an epoch.")
+    if fingerprint != source.fingerprint or len(table) != len(source):
+        raise LeftOut(
+            f"The images of {source.name} are not those that the run was trained on, so the "
+            "numbers in its neighbour table mean nothing here: give the old ones with --dataset "
+            "and --data_dir."
+        )
+    chosen = _draw(len(table), seed)
+    reader = originals.Originals(source, _MAX_PX)
+    rows = [
+        SheetRow(reader.read(i), [reader.read(j) for j in table[i, :NUM_NEAREST]]) for i in chosen
+    ]
+    caption = (
+        f"{len(chosen)} images of {source.name}, drawn with seed {seed}, and their neighbours as "
+        f"the training uses them: the {len(rows[0].nearest)} nearest of {len(table):,} images by "
+        "the cosine of the key encoder's pooled features, mined before epoch "
+        f"{mined_at_epoch + 1}."
+    )
+    figure = contact_sheet.draw(rows, "image", "neighbour")
+    return figure, caption + (_FRAMES if source.labels is not None else "")
+
+
+def of_held_out(test, train, seed, share_training):
+    """Held-out images with the training images that are nearest to them.
+
+    Args:
+        test: `trained_features.ImageFeatures` of held-out images.
+        train: the same of training images.
+        seed: of the draw of the images.
+        share_training: whether the encoder has trained on the held-out images too.
+
+    Returns:
+        (`matplotlib.figure.Figure`, caption).
+    """
+    chosen = _draw(len(test.source), seed)
+    k = min(NUM_NEAREST, len(train.source))
+    similarities, indices = similarity.cosine_top_k(test.values[chosen], train.values, k)
+    queries = originals.Originals(test.source, _MAX_PX)
+    bank = originals.Originals(train.source, _MAX_PX)
+    rows = [
+        SheetRow(queries.read(i), [bank.read(j) for j in row], cosines.tolist())
+        for i, row, cosines in zip(chosen, indices, similarities)
+    ]
+    caption = (
+        f"{len(chosen)} images of {test.source.name}, drawn with seed {seed}, and the {k} nearest "
+        f"of {len(train.source):,} images of {train.source.name}, by the cosine (below each) of "
+        'the exported encoder\'s pooled features (layer "features").'
+    )
+    if share_training:
+        caption += " The encoder has trained on all images of this folder, without their labels."
+    figure = contact_sheet.draw(rows, "held-out", "training image")
+    return figure, caption + (_FRAMES if test.source.labels is not None else "")
+
+
+def _draw(num_images, seed):
+    count = min(NUM_ROWS, num_images)
+    return np.sort(np.random.default_rng(seed).choice(num_images, count, replace=False))

@@ -1,0 +1,231 @@
+import pathlib
+import re
+import shutil
+import subprocess
+from unittest import mock
+
+import numpy as np
+import pytest
+from absl.testing import absltest
+
+from csml_tf.data.neighbor_table import NeighborTable
+from csml_tf.data.sources import catalog, memory
+from csml_tf.errors import InputError
+from csml_tf.export import saved_model
+from csml_tf.reports import feature_map, measurements, run_report
+from tests.data.sources import image_files
+from tests.evaluation.protocol_card_test import make_card
+from tests.reports import tiny_record
+from tests.reports.page_reader import PageReader
+from tests.training import tiny_run
+from tests.training.saved_neighbors_test import write_checkpoint
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+PARTS = ("Curves", "Accuracy", "Neighbours", "Nearest to unseen images", "Map of the features")
+PARTS += ("Confusion", "Measurements", "Settings")
+PICTURES = ("losses", "speed", "accuracy", "neighbors", "neighbor_sheet", "held_out_sheet")
+PICTURES += ("map", "confusion")
+# What the text of the page says of a part that is not there.
+LEFT_OUT = re.compile(r"Left out(?:, the neighbours' images)?: (.+)")
+
+
+def open_digits(dataset, split, *_):
+    """Few of them, and the two draws of the catalog."""
+    chosen = range(100, 130) if split == "test" else range(100)
+    return memory.load_digits().subset(chosen, f"few digits, {split}")
+
+
+def find_browser():
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def browse(page, folder):
+    """What a browser makes of a page: (its DOM as text, what it complained about)."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    flags += [f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", "--dump-dom"]
+    process = subprocess.run(
+        [find_browser(), *flags, "--virtual-time-budget=2000", pathlib.Path(page).as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    complaints = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
+    return process.stdout, complaints
+
+
+class WriteTest(absltest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        folder = tiny_run.make_temp_dir(cls.addClassCleanup)
+        cls.run_path, cls.output = folder / "tiny", folder / "report"
+        pretrain = open_digits("digits", "pretrain")
+        directory = tiny_record.write(
+            cls.run_path, tiny_record.make_rows(3), fingerprint=pretrain.fingerprint
+        )
+        table = NeighborTable(100, 5)
+        table.assign((np.arange(100)[:, None] + np.arange(1, 6)) % 100, 0)
+        write_checkpoint(directory.checkpoints, 1, neighbor_table=table)
+        saved_model.export(
+            tiny_run.make_encoder(),
+            directory.saved_model,
+            (0.5,) * 3,
+            (0.5,) * 3,
+            {"image_size": 16},
+        )
+        cards = cls.run_path / measurements.FOLDER
+        cards.mkdir()
+        make_card({"top1": 0.5}).save(cards / "knn.json")
+        with (
+            mock.patch.object(catalog, "open_source", open_digits),
+            mock.patch.object(feature_map, "MAX_IMAGES", 50),
+        ):
+            cls.line = run_report.write(cls.run_path, cls.output)
+        cls.text = (cls.output / run_report.PAGE).read_text()
+        cls.page = PageReader(cls.text)
+
+    def test_all_parts(self):
+        self.assertEqual(
+            self.line, f"{self.output}/report.html: 8 parts about tiny, finished after 3 epochs"
+        )
+        titles = re.findall("<h2>(.*?)</h2>", self.text)
+        self.assertEqual(titles, [*PARTS])
+        self.assertIsNone(LEFT_OUT.search(self.page.text))
+
+    def test_asks_for_nothing_outside(self):
+        for tag, name, value in self.page.references:
+            with self.subTest(f"{tag} {name} {value[:40]}"):
+                self.assertRegex(value, "^data:image/" if tag in ("img", "div") else "^(#|data:,$)")
+        self.assertLen([tag for tag, _ in self.page.elements if tag == "img"], 7)
+        self.assertLen(set(self.page.ids), len(self.page.ids))
+        self.assertNotRegex(self.text, r"(?i)@import|url\((?!data:)|<script[^>]+src|https?://[^w]")
+
+    def test_says_how_it_was_measured(self):
+        for words in (
+            "50.00%kNN top-1 after epoch 2k=20, temperature=0.1, layer=features",
+            "8 images of few digits, pretrain, drawn with seed 0",
+            "the 5 nearest of 100 images of few digits, train, by the cosine",
+            "30 held-out and 20 training images by t-SNE",
+            'layer "features", 4 numbers each, unit length; perplexity 16.3333, seed 0',
+            "features of 100 images of few digits, train, tested on 30 of few digits, test",
+            "of other weights than the run's encoder has now",
+            "Dotted: from epoch 3 on",
+        ):
+            self.assertIn(words, self.page.text)
+
+    def test_pictures_beside_the_page(self):
+        for name in PICTURES:
+            content = (self.output / f"{name}.png").read_bytes()
+            self.assertStartsWith(content, b"\x89PNG")
+        self.assertTrue((self.output / "projector" / "projector_config.pbtxt").is_file())
+
+    def test_browser(self):
+        if find_browser() is None:
+            self.skipTest("no Chromium or Chrome is installed")
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        # Beside the page, as if somebody pointed at the dot of the first image.
+        tried = self.output / "tried.html"
+        point = (
+            "<script>document.querySelector(\"use[data-i='9']\").dispatchEvent("
+            'new Event("pointerover", {bubbles: true}))</script></body>'
+        )
+        tried.write_text(self.text.replace("</body>", point))
+        dom, complaints = browse(tried, folder)
+        self.assertEqual(complaints, [])
+        self.assertIn('data-ready="yes"', dom)
+        lens = re.search(r'<div class="lens"( hidden)?.*?<p>(.*?)</p>', dom, re.DOTALL)
+        self.assertIsNone(lens[1])
+        self.assertEndsWith(lens[2], ", held-out image #9")
+        self.assertIn("background-position: -112px -112px", dom)  # 50 images: 8 x 8.
+
+
+class LeftOutTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = tiny_run.make_temp_dir(self.addCleanup)
+        self.run_path, self.output = self.folder / "tiny", self.folder / "report"
+        self.enter(mock.patch.object(catalog, "open_source", open_digits))
+
+    def enter(self, context):
+        self.addCleanup(context.__exit__, None, None, None)
+        return context.__enter__()
+
+    def report(self, rows, **options):
+        """{title: what the page says of a part that was left out}."""
+        fingerprint = open_digits("digits", "pretrain").fingerprint
+        tiny_record.write(self.run_path, rows, fingerprint=fingerprint)
+        run_report.write(self.run_path, self.output, **options)
+        text = (self.output / run_report.PAGE).read_text()
+        PageReader(text)
+        sections = re.findall(r"<section.*?</section>", text, re.DOTALL)
+        reasons = {}
+        for section in sections:
+            read = PageReader(section)
+            found = LEFT_OUT.search(read.text)
+            if found:
+                reasons[re.search("<h2>(.*?)</h2>", section)[1]] = found[1]
+        for reason in reasons.values():
+            self.assertRegex(reason, r"[.\w]$")
+        return reasons
+
+    def test_run_in_progress(self):
+        reasons = self.report(tiny_record.make_rows(1))
+        self.assertEqual([*reasons], [*PARTS[2:7]])
+        self.assertIn("no neighbour table", reasons["Neighbours"])
+        for title in PARTS[3:6]:
+            self.assertIn("exported no encoder yet: let tools/train.py finish", reasons[title])
+
+    def test_moco_without_labels(self):
+        reasons = self.report(tiny_record.make_rows(3, neighbors=False, knn=False))
+        self.assertIn("labels", reasons["Accuracy"])
+        self.assertIn("mines no neighbours", reasons["Neighbours"])
+
+    def test_without_images(self):
+        self.enter(mock.patch.object(catalog, "open_source", None))
+        reasons = self.report(tiny_record.make_rows(3), images=False, draw_map=False)
+        self.assertIn("--noimages was given", reasons["Neighbours"])
+        self.assertIn("--nomap was given", reasons["Map of the features"])
+        self.assertIn("--noimages was given", reasons["Confusion"])
+
+    def test_damaged_encoder(self):
+        (self.run_path / "saved_model").mkdir(parents=True)
+        reasons = self.report(tiny_record.make_rows(3))
+        self.assertIn("cannot be read", reasons["Confusion"])
+
+    def test_bad_input(self):
+        rows = tiny_record.make_rows(1)
+        with self.assertRaisesRegex(InputError, "--train_images must be at least 5, got 4"):
+            self.report(rows, max_train_images=4)
+        with (
+            mock.patch.object(catalog, "open_source", side_effect=InputError("No x: give y.")),
+            self.assertRaisesRegex(InputError, "^No x: give y; --noimages makes .* images.$"),
+        ):
+            self.report(rows)
+        self.output = self.folder / "file"
+        self.output.write_text("")
+        with self.assertRaisesRegex(InputError, "file cannot be written .*another --output"):
+            self.report(rows)
+
+
+@pytest.mark.slow
+class UnlabelledFolderTest(absltest.TestCase):
+    def test_photographs(self):
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(folder / "photos", 40)
+        dataset = f"folder:{folder}/photos"
+        config = tiny_record.CONFIG.replace("'digits'", repr(dataset))
+        rows = tiny_record.make_rows(3, knn=False)
+        directory = tiny_record.write(folder / "run", rows, config=config)
+        model = tiny_run.make_encoder()
+        saved_model.export(model, directory.saved_model, (0.5,) * 3, (0.5,) * 3, {"image_size": 16})
+        run_report.write(folder / "run", folder / "report")
+        page = PageReader((folder / "report" / run_report.PAGE).read_text())
+        self.assertIn("trained on all images of this folder", page.text)
+        self.assertIn("needs labels", page.text)
+        self.assertIn("8 held-out and 32 training images by t-SNE", page.text)
+
+
+if __name__ == "__main__":
+    absltest.main()
