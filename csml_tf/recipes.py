@@ -23,16 +23,18 @@ from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
 from csml_tf.export import saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
-from csml_tf.models.resnet import make_resnet
+from csml_tf.models.resnet import make_blocks, make_resnet
 from csml_tf.reports import canvas
 from csml_tf.reports import views as views_report
 from csml_tf.training import optim, run_directory, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.share_of_epochs import share_of_epochs
 from csml_tf.zoo import initial_weights, registry
 
 _RECIPE_FOLDER = pathlib.Path(__file__).resolve().parent.parent / "gin_configs"
+_PARTS_FOLDER = "base"  # Holds what recipes include.
 
 _CONFIGURABLES = (
     CenterView,
@@ -44,10 +46,12 @@ _CONFIGURABLES = (
     MultiLevelEncoder,
     NeighborRefresh,
     ViewAugmentation,
+    make_blocks,
     make_resnet,
     optim.TorchSGD,
     optim.cosine_schedule,
     optim.step_schedule,
+    share_of_epochs,
 )
 for _configurable in _CONFIGURABLES:
     # `register` leaves the class as it is; only references in a recipe are configured.
@@ -94,8 +98,9 @@ def parse(gin_files, bindings=()):
 
 
 def list_recipes():
-    """File names of the recipes in `gin_configs/`."""
-    return sorted(path.name for path in _RECIPE_FOLDER.glob("*.gin"))
+    """Names of the recipes in `gin_configs/`, those in its folders with the folder's name."""
+    names = (path.relative_to(_RECIPE_FOLDER) for path in _RECIPE_FOLDER.rglob("*.gin"))
+    return sorted(name.as_posix() for name in names if name.parts[0] != _PARTS_FOLDER)
 
 
 def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, init_from=None):

@@ -53,18 +53,24 @@ def make_epoch(
     augment_on="host",
     part=0,
     num_parts=1,
+    pairs=False,
 ):
     """The batches of one epoch, or one part of every batch.
 
     However many parts the batches are made in, all parts of a batch one after the other
     are the same anchors with the same draws.
 
+    In pairs a batch holds half as many anchors, each followed by its neighbour as a further
+    image, and every image gets all views: [anchor, its neighbour, anchor, its neighbour, ..].
+    An epoch still has as many images, not counting which, as the source; two epochs, of
+    which the second goes on with the order of the first, draw each image once as an anchor.
+
     Args:
         source: `sources.base.ImageSource` of the training images.
         augmentations: {view name: `augment.view.ViewAugmentation`}, drawn anew for every
             view. Names that begin with "neighbor_" are views of a neighbour, all of the
             same one; the others are views of the anchor.
-        global_batch_size: anchors per batch.
+        global_batch_size: anchors per batch; images in pairs.
         seed: int, of the run.
         epoch: int from 0; with the seed it decides the order.
         table: `NeighborTable`; needed where `augmentations` asks for neighbours.
@@ -74,6 +80,8 @@ def make_epoch(
         part: which one of `num_parts`, from 0: the anchors from `part * batch` on of each
             global batch, with batch = global_batch_size / num_parts.
         num_parts: how many devices or hosts share a batch, each making its own part.
+        pairs: whether the batches are pairs, see above; no view of `augmentations` is then of
+            a neighbour by name.
 
     Returns:
         `tf.data.Dataset` of {view name: [batch, size, size, 3] float32, normalised}; with
@@ -81,15 +89,18 @@ def make_epoch(
         float32)}, the arguments of `photometric`.
 
     Raises:
-        InputError: if the batch is larger than the source, or cannot be divided by `num_parts`.
-        ValueError: if a neighbour is asked for without a table, `augment_on` is unknown, or
-            there is no such part.
+        InputError: if the batch is larger than the source, or cannot be divided by `num_parts`,
+            into whole pairs where it is of pairs.
+        ValueError: if a neighbour is asked for without a table, or by name in pairs,
+            `augment_on` is unknown, or there is no such part.
     """
     num_steps = steps_per_epoch(source, global_batch_size)
-    if global_batch_size % num_parts:
+    indivisible = num_parts * (2 if pairs else 1)
+    if global_batch_size % indivisible:
         raise InputError(
             f"A batch of {global_batch_size} images cannot be spread evenly over {num_parts} "
-            f"replicas or workers: choose a multiple of {num_parts} for GLOBAL_BATCH_SIZE."
+            f"replicas or workers{' in pairs' if pairs else ''}: choose a multiple of "
+            f"{indivisible} for GLOBAL_BATCH_SIZE."
         )
     if not 0 <= part < num_parts:
         raise ValueError(f"part must be from 0 to {num_parts - 1}, got {part}.")
@@ -97,7 +108,9 @@ def make_epoch(
         raise ValueError(f"augment_on must be one of {AUGMENT_ON}, got {augment_on!r}.")
     neighbor_names = [name for name in augmentations if name.startswith("neighbor_")]
     anchor_names = [name for name in augmentations if name not in neighbor_names]
-    if neighbor_names and table is None:
+    if pairs and neighbor_names:
+        raise ValueError(f"In pairs no view is a neighbour's by name, got {neighbor_names}.")
+    if (neighbor_names or pairs) and table is None:
         raise ValueError(f"Views {tuple(augmentations)} need a neighbour table.")
     num_uniforms = {augmentation.num_uniforms for augmentation in augmentations.values()}.pop()
     batch_size = global_batch_size // num_parts
@@ -105,14 +118,24 @@ def make_epoch(
 
     def draw(step):
         """Step -> (anchor indices [batch], neighbour indices [batch], uniforms of the views)."""
-        positions = step * global_batch_size + tf.range(first, stop, dtype=tf.int64)
-        indices = epoch_order(positions, len(source), seed, epoch)
         # For the whole batch, so that an anchor's numbers do not depend on the parts.
         uniforms = tf.random.stateless_uniform(
             [global_batch_size, 1 + len(augmentations) * num_uniforms],
             draws.fold_in([seed, seed], epoch, _DRAW_STREAM, step),
         )[first:stop]
-        neighbors = table.draw(indices, uniforms[:, 0]) if neighbor_names else indices
+        if pairs:
+            # Two epochs share an order: the second begins where the first ends.
+            steps_before = epoch % 2 * num_steps + step
+            positions = steps_before * (global_batch_size // 2) + tf.range(
+                first // 2, stop // 2, dtype=tf.int64
+            )
+            anchors = epoch_order(positions, len(source), seed, epoch // 2)
+            drawn = table.draw(anchors, uniforms[::2, 0])
+            indices = neighbors = tf.reshape(tf.stack([anchors, drawn], axis=1), [-1])
+        else:
+            positions = step * global_batch_size + tf.range(first, stop, dtype=tf.int64)
+            indices = epoch_order(positions, len(source), seed, epoch)
+            neighbors = table.draw(indices, uniforms[:, 0]) if neighbor_names else indices
         shape = [batch_size, len(augmentations), num_uniforms]
         return indices, neighbors, tf.reshape(uniforms[:, 1:], shape)
 

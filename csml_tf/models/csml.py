@@ -42,6 +42,18 @@ class CsMl(tf.keras.Model):
     the multi-crop of arXiv:2006.09882; that each counts as much as any other query is
     our choice.
 
+    Batches of pairs are a cheaper way to the same: the batch holds x and x+ side by side, each
+    the other's neighbour and both of them anchors. One pass over the queries of the batch
+    then serves as image and as neighbor, and one over its keys gives k and k+, since the
+    other one's key is there already; the CutMix is of both in turn. The loss is the mean of
+    the loss above over the two roles,
+
+        loss_level = mean over the images x of the batch of
+            (2 * L(x; ..) + L(m; ..) + sum of L(s; ..)) / (2 + 1 + number of small views)
+
+    at 7 forward passes of an image instead of 11, a query's counted as 3. All keys of the batch
+    are enqueued, since all are those of anchors. Our option.
+
     MoCo v1 and v2 are this class with `query_kinds=("image",)` and
     `positive_weights=(1.0, 0.0)`; they need the anchor's two views only.
 
@@ -61,9 +73,14 @@ class CsMl(tf.keras.Model):
         positive_weights: (own, other), each at least 0.
         neighbor_warmup_epochs: epochs without neighbours as positives, because they
             are not meaningful yet. 11 in the authors' code, for 200 epochs.
+        cutmix_warmup_epochs: epochs in which the mixed queries count nothing, so that the loss
+            is the mean over the others. They are computed all the same. 0 in the authors'
+            code, where they count from the start.
         cutmix_alpha: the area fraction is drawn from Beta(alpha, alpha).
         cutmix_box_per_image: False cuts one box for the whole batch, as the authors
             do; True draws one for each image (our option).
+        pairs: whether batches are pairs, see above: images 2 i and 2 i + 1 are neighbours.
+            Needs both of the query kinds "image" and "neighbor".
         num_small_views: small views of each anchor, queries only; 0 for none.
         photometric: function of (view name, crops, uniforms) that makes images of a view
             whose colours the input pipeline left to the device; None where it makes
@@ -90,8 +107,10 @@ class CsMl(tf.keras.Model):
         query_kinds=QUERY_KINDS,
         positive_weights=(0.5, 0.5),
         neighbor_warmup_epochs=11,
+        cutmix_warmup_epochs=0,
         cutmix_alpha=2.0,
         cutmix_box_per_image=False,
+        pairs=False,
         num_small_views=0,
         photometric=None,
         accumulation_steps=1,
@@ -103,8 +122,7 @@ class CsMl(tf.keras.Model):
         self.key_encoder = momentum_encoder.MomentumEncoder(make_encoder, self.query_encoder)
         self.level_weights = _check_level_weights(level_weights, self.query_encoder.levels)
         _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha)
-        if num_small_views < 0:
-            raise ValueError(f"num_small_views must be at least 0, got {num_small_views}.")
+        _check_variants(query_kinds, pairs, cutmix_warmup_epochs, num_small_views)
         if accumulation_steps < 1:
             raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
         for each in (self.query_encoder, self.key_encoder.encoder):
@@ -116,11 +134,15 @@ class CsMl(tf.keras.Model):
         self.num_negatives = num_negatives
         self.ema_decay = ema_decay
         self.temperature = temperature
-        self.query_kinds = tuple(query_kinds) + ((_SMALL,) if num_small_views else ())
+        # In pairs the queries of images are those of neighbours, too.
+        kinds = tuple(kind for kind in query_kinds if not (pairs and kind == "neighbor"))
+        self.query_kinds = kinds + ((_SMALL,) if num_small_views else ())
+        self.pairs = pairs
         self.num_small_views = num_small_views
         self.photometric = photometric
         self.positive_weights = tuple(positive_weights)
         self.neighbor_warmup_epochs = neighbor_warmup_epochs
+        self.cutmix_warmup_epochs = cutmix_warmup_epochs
         self.cutmix_alpha = cutmix_alpha
         self.cutmix_box_per_image = cutmix_box_per_image
         self.accumulation_steps = accumulation_steps
@@ -138,14 +160,15 @@ class CsMl(tf.keras.Model):
 
     @property
     def uses_neighbors(self):
-        """Whether a step needs the two views of a neighbour."""
-        return not {*self.query_kinds} <= {"image", _SMALL} or self.positive_weights[1] > 0
+        """Whether an anchor comes with one of its neighbours."""
+        of_anchors_alone = {*self.query_kinds} <= {"image", _SMALL}
+        return self.pairs or not of_anchors_alone or self.positive_weights[1] > 0
 
     @property
     def view_names(self):
         """Names of the views that `train_step` takes."""
-        large = ANCHOR_VIEWS + (NEIGHBOR_VIEWS if self.uses_neighbors else ())
-        return large + self.small_view_names
+        apart = self.uses_neighbors and not self.pairs
+        return ANCHOR_VIEWS + (NEIGHBOR_VIEWS if apart else ()) + self.small_view_names
 
     @property
     def small_view_names(self):
@@ -283,7 +306,7 @@ class CsMl(tf.keras.Model):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.optimizer.apply_gradients(zip(gradients, variables))
         for level, queue in self.queues.items():
-            # The anchor's keys only, of all replicas; never the neighbours'.
+            # The anchors' keys only, of all replicas; never those of neighbours alone.
             queue.enqueue(all_keys[level][:, 0])
         return self.means.update(step_losses)
 
@@ -304,6 +327,8 @@ class CsMl(tf.keras.Model):
                     cross_replica.all_gather, self._embed_in_parts(views[name])
                 )
             batches.append(batch)
+        if self.pairs:
+            batches.append(tf.nest.map_structure(_swap_pairs, batches[0]))
         return {
             level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
         }
@@ -319,15 +344,15 @@ class CsMl(tf.keras.Model):
             This replica's share of the gradients of the whole loss, multiplied by the
             optimizer's loss scale where it has one; and {name in `means`: this replica's loss}.
         """
-        batch = next(iter(keys.values())).shape[0]
-        # Of 1 or more images per anchor: small views come together.
-        counts = {kind: images.shape[0] // batch for kind, (images, _) in queries.items()}
+        shares = self._query_shares()
         gradients = None
         step_losses = dict.fromkeys(self.means.names, 0.0)
         finished = list(keys.values())
         for kind, (images, weights) in queries.items():
-            share = counts[kind] / sum(counts.values()) / self.accumulation_steps
-            own_keys = {level: tf.repeat(key, counts[kind], axis=0) for level, key in keys.items()}
+            share = shares[kind] / self.accumulation_steps
+            # Of 1 or more images per anchor: small views come together.
+            count = self.num_small_views if kind == _SMALL else 1
+            own_keys = {level: tf.repeat(key, count, axis=0) for level, key in keys.items()}
             for part_images, *others in self._split((images, own_keys, weights)):
                 # One pass after the other: a step holds the activations of one backward
                 # pass, not of all.
@@ -348,6 +373,17 @@ class CsMl(tf.keras.Model):
                 # gradient. Nor has a function's output a device, which collectives ask for.
                 finished = [tf.identity(gradient) for gradient in gradients]
         return finished, step_losses
+
+    def _query_shares(self):
+        """{query kind: its share of the loss}."""
+        sizes = dict.fromkeys(self.query_kinds, 1.0)
+        if self.pairs:
+            sizes["image"] = 2.0  # The image's query and its neighbour's.
+        if _SMALL in sizes:
+            sizes[_SMALL] = float(self.num_small_views)
+        if "mixed" in sizes and self.cutmix_warmup_epochs:
+            sizes["mixed"] = tf.cast(self.epoch >= self.cutmix_warmup_epochs, tf.float32)
+        return {kind: size / sum(sizes.values()) for kind, size in sizes.items()}
 
     def _split(self, tensors):
         """Nested tensors of one batch -> `accumulation_steps` of the same structure."""
@@ -373,7 +409,8 @@ class CsMl(tf.keras.Model):
         if "neighbor" in self.query_kinds:
             queries["neighbor"] = (views["neighbor_query"], tf.stack([[other, own]]))
         if "mixed" in self.query_kinds:
-            images, partners = views["query"], views["neighbor_query"]
+            images = views["query"]
+            partners = _swap_pairs(images) if self.pairs else views["neighbor_query"]
             boxes = self._draw_boxes(iteration, batch, height, width)
             kept = cutmix.area_fractions(boxes, height, width)
             mixed = cutmix.cutmix(images, partners, boxes)
@@ -429,6 +466,12 @@ class CsMl(tf.keras.Model):
         return level_losses, gradients
 
 
+def _swap_pairs(values):
+    """[batch, ...] -> the same with rows 2 i and 2 i + 1 in each other's place."""
+    pairs = tf.reshape(values, [values.shape[0] // 2, 2, *values.shape[1:]])
+    return tf.reshape(pairs[:, ::-1], values.shape)
+
+
 def _part(level, kind):
     """Name of a part of the loss, in logs and metrics."""
     return f"loss_{level}_{kind}"
@@ -461,3 +504,17 @@ def _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmi
         raise ValueError(f"temperature must be above 0, got {temperature}.")
     if cutmix_alpha <= 0:
         raise ValueError(f"cutmix_alpha must be above 0, got {cutmix_alpha}.")
+
+
+def _check_variants(query_kinds, pairs, cutmix_warmup_epochs, num_small_views):
+    if pairs and not {"image", "neighbor"} <= set(query_kinds):
+        raise ValueError(
+            "In pairs every image is anchor and neighbor at once, so query_kinds must have both, "
+            f"got {tuple(query_kinds)}."
+        )
+    if num_small_views < 0:
+        raise ValueError(f"num_small_views must be at least 0, got {num_small_views}.")
+    if cutmix_warmup_epochs < 0:
+        raise ValueError(f"cutmix_warmup_epochs must be at least 0, got {cutmix_warmup_epochs}.")
+    if cutmix_warmup_epochs and tuple(query_kinds) == ("mixed",) and not num_small_views:
+        raise ValueError("Without another query there is no loss while the mixed ones wait.")

@@ -18,13 +18,27 @@ class MultiLevelEncoder(tf.keras.Model):
             {stage: [batch, h, w, channels]}, such as `resnet.make_resnet`.
         head_dims: {stage: length of that level's embedding}.
         hidden_layers: as for `heads.ProjectionHead`, for every head.
+        extra_blocks: {stage: number of blocks between the stage's map and its pooling}, for
+            levels below the deepest. So an early stage need not be linearly separable itself;
+            the blocks serve its head only. None for none.
+        make_blocks: function of (channels, num_blocks, name=) that returns a model from maps
+            to maps, such as `resnet.make_blocks`.
         **kwargs: as for `tf.keras.Model`.
 
     Raises:
-        ValueError: if `head_dims` is empty or names a stage that the backbone lacks.
+        ValueError: if `head_dims` is empty or names a stage that the backbone lacks, or
+            `extra_blocks` names another than its levels, or the deepest of them.
     """
 
-    def __init__(self, make_backbone=resnet.make_resnet, head_dims=None, hidden_layers=1, **kwargs):
+    def __init__(
+        self,
+        make_backbone=resnet.make_resnet,
+        head_dims=None,
+        hidden_layers=1,
+        extra_blocks=None,
+        make_blocks=resnet.make_blocks,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         head_dims = {"stage4": 128} if head_dims is None else dict(head_dims)
         self.backbone = make_backbone()
@@ -41,6 +55,29 @@ class MultiLevelEncoder(tf.keras.Model):
         self.head_dims = {stage: head.output_dim for stage, head in self.heads.items()}
         for stage, head in self.heads.items():
             head.build(tf.TensorShape([None, self.backbone.output[stage].shape[-1]]))
+        extra_blocks = dict(extra_blocks or {})
+        # An export takes the deepest embedding from the features, which have no blocks.
+        if not set(extra_blocks) <= set(self.levels[:-1]):
+            raise ValueError(
+                f"extra_blocks must name levels out of {list(self.levels[:-1])}, those below the "
+                f"deepest, got {sorted(extra_blocks)}."
+            )
+        self.extra_blocks = {
+            stage: make_blocks(
+                self.backbone.output[stage].shape[-1], num_blocks, name=f"{stage}_extra"
+            )
+            for stage, num_blocks in sorted(extra_blocks.items())
+        }
+        groups = {
+            layer.num_groups
+            for layer in self._layers_with_maps()
+            if isinstance(layer, SplitBatchNormalization)
+        }
+        if len(groups) > 1:
+            raise ValueError(
+                f"Batch norm must have as many groups in extra_blocks as in the backbone, got "
+                f"{sorted(groups)}."
+            )
         self.built = True
 
     @property
@@ -56,7 +93,7 @@ class MultiLevelEncoder(tf.keras.Model):
     @property
     def bn_groups(self):
         """Groups of the global batch that batch norm treats apart in training."""
-        return max(getattr(layer, "num_groups", 1) for layer in self.backbone.layers)
+        return max(getattr(layer, "num_groups", 1) for layer in self._layers_with_maps())
 
     def divide_batch(self, replicas, accumulation_steps=1):
         """Prepares batch norm for a global batch that comes in parts.
@@ -76,14 +113,21 @@ class MultiLevelEncoder(tf.keras.Model):
                 f"{accumulation_steps} accumulation step(s) each: choose BN_GROUPS as a "
                 f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
             )
-        for layer in self.backbone.layers:
+        for layer in self._layers_with_maps():
             if isinstance(layer, SplitBatchNormalization):
                 layer.batch_parts = parts
 
     def call(self, images, training=None):
         """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
         maps = self.backbone(images, training=training)
+        for level, blocks in self.extra_blocks.items():
+            maps[level] = blocks(maps[level], training=training)
         return {level: head(pool(maps[level])) for level, head in self.heads.items()}
+
+    def _layers_with_maps(self):
+        return [
+            layer for part in (self.backbone, *self.extra_blocks.values()) for layer in part.layers
+        ]
 
     @tf.function(autograph=False, reduce_retracing=True)
     def embedding(self, images):

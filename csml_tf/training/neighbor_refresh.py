@@ -22,18 +22,23 @@ class NeighborRefresh:
         center_view: `augment.view.CenterView` for mining.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
+        layer: one of `mining.LAYERS`; "features" in CsMl.
 
     Raises:
         InputError: if the source has no `num_neighbors` other images.
-        ValueError: if a number is below 1.
+        ValueError: if a number is below 1, or `layer` is unknown.
     """
 
-    def __init__(self, source, center_view, num_neighbors=5, every_epochs=5):
+    def __init__(
+        self, source, center_view, num_neighbors=5, every_epochs=5, layer=mining.LAYERS[0]
+    ):
         if num_neighbors < 1 or every_epochs < 1:
             raise ValueError(
                 "num_neighbors and every_epochs must be at least 1, "
                 f"got {num_neighbors} and {every_epochs}."
             )
+        if layer not in mining.LAYERS:
+            raise ValueError(f"layer must be one of {mining.LAYERS}, got {layer!r}.")
         if num_neighbors >= len(source):
             raise InputError(
                 f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "
@@ -43,6 +48,7 @@ class NeighborRefresh:
         self._center_view = center_view
         self._num_neighbors = num_neighbors
         self._every_epochs = every_epochs
+        self._layer = layer
         self.table = neighbor_table.NeighborTable(len(source), num_neighbors)
 
     def is_due(self, epoch):
@@ -55,16 +61,19 @@ class NeighborRefresh:
         Returns:
             {"neighbor_churn": share of new neighbours, absent the first time,
             "neighbor_purity": share with the anchor's label, absent without labels,
-            "mining_seconds": float}.
+            "mining_seconds": float, "mined_images": forward passes of one image}.
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
         current = mining.mine_neighbors(
-            encoder, self._source, self._center_view, self._num_neighbors
+            encoder, self._source, self._center_view, self._num_neighbors, layer=self._layer
         )
         # Every worker has mined; machines of two kinds may round differently.
         current = workers.share(tf.distribute.get_strategy(), current.astype(np.int32))
-        logs = {"mining_seconds": time.perf_counter() - started}
+        logs = {
+            "mining_seconds": time.perf_counter() - started,
+            "mined_images": len(self._source),
+        }
         if int(self.table.mined_at_epoch) >= 0:
             logs["neighbor_churn"] = neighbor_table.churn(previous, current)
         if self._source.labels is not None:

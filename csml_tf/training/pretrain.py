@@ -9,7 +9,7 @@ from absl import logging
 
 from csml_tf.data import pipeline
 from csml_tf.errors import InputError
-from csml_tf.training import checkpoint, optim, workers
+from csml_tf.training import checkpoint, forward_units, optim, workers
 from csml_tf.training import precision as precisions
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch_row import EpochRow
@@ -77,7 +77,8 @@ def run(
         jit_compile: whether XLA compiles the training step.
         center_view: `augment.center_view.CenterView`.
         epochs: of the whole run.
-        global_batch_size: anchors per step, over all replicas.
+        global_batch_size: anchors per step, over all replicas; in pairs images, half of them
+            drawn as anchors.
         learning_rate_per_256_images: peak rate for a batch of 256; the rate of the
             run follows the linear rule.
         checkpoint_every_steps: steps of an epoch between two checkpoints; 0 or None for
@@ -112,6 +113,11 @@ def run(
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
     _check_sizes(model, source, global_batch_size, strategy)
+    anchors = num_steps * global_batch_size
+    compute = {
+        "anchors": anchors,
+        "forward_units": anchors * forward_units.per_image(model, augmentations),
+    }
     peak_learning_rate = optim.scale_learning_rate(learning_rate_per_256_images, global_batch_size)
 
     text = settings()
@@ -152,6 +158,7 @@ def run(
                         *(strategy, source, augmentations, global_batch_size, seed, epoch, table),
                         first_step=begun.step,
                         augment_on=augment_on,
+                        pairs=model.pairs,
                     )
                     bar = TrainingBar(
                         *(epochs, num_steps, global_batch_size, begun.step, begun.timed)
@@ -163,6 +170,7 @@ def run(
                     row.update(
                         _fit(model, dataset, num_steps - begun.step, epoch, guard, bar, saver)
                     )
+                    row.update(compute)
                     model.average_moving_statistics()
                     workers.check_same_state(strategy, model.shared_state, table)
                     if due:
@@ -217,6 +225,11 @@ def _check_sizes(model, source, global_batch_size, strategy):
             f"A batch of {global_batch_size} images cannot be spread evenly over {replicas} "
             f"replicas with {model.accumulation_steps} accumulation steps each: choose "
             f"GLOBAL_BATCH_SIZE as a multiple of {parts}."
+        )
+    if model.pairs and global_batch_size // replicas % 2:
+        raise InputError(
+            f"A batch of {global_batch_size} images does not give each of {replicas} replica(s) "
+            f"whole pairs: choose GLOBAL_BATCH_SIZE as a multiple of {2 * replicas}."
         )
     groups = model.query_encoder.bn_groups
     if global_batch_size % groups:

@@ -1,5 +1,6 @@
 """The folder of a run: what lies where, and to which recipe it belongs."""
 
+import ast
 import json
 import os
 import pathlib
@@ -127,6 +128,10 @@ class RunDirectory:
                         "delete it."
                     ) from error
         return rows
+
+    def dataset(self):
+        """The data set string that the run was started with."""
+        return ast.literal_eval(_settings(self.config.read_text())["DATASET"])
 
     def summary(self):
         """One line about a finished run."""

@@ -16,7 +16,7 @@ except ImportError:  # Not on Windows.
 
 
 @contextlib.contextmanager
-def hold(directory):
+def hold(directory, flag="--model_dir"):
     """Keeps other processes out of a run directory while the block runs.
 
     The lock is the kernel's, on the file `lock`, so it ends with its process however that
@@ -25,14 +25,19 @@ def hold(directory):
 
     Args:
         directory: path of the run directory.
+        flag: of the tool, that chooses another directory.
+
+    Yields:
+        The locked file, None where there are no locks. A child process that inherits it
+        holds the lock, too.
 
     Raises:
         InputError: if another process holds the lock; names it and its machine.
     """
     path = pathlib.Path(directory, "lock")
-    file = _lock(path)
+    file = _lock(path, flag)
     if file is None:
-        yield
+        yield None
         return
     with file:
         file.seek(0)
@@ -40,12 +45,12 @@ def hold(directory):
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         try:
-            yield
+            yield file
         finally:
             path.unlink(missing_ok=True)  # While it is locked: see `_lock`.
 
 
-def _lock(path):
+def _lock(path, flag):
     """The open and locked file; None where there are no locks."""
     while True:
         file = path.open("a+")
@@ -59,7 +64,7 @@ def _lock(path):
                 holder = file.read() or "another process"
             raise InputError(
                 f"{path.parent} is in use by {holder}: wait for its end or stop it, or choose "
-                "another --model_dir."
+                f"another {flag}."
             ) from error
         except OSError as error:
             file.close()

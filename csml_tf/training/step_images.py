@@ -132,6 +132,7 @@ def collect(
         batches = pipeline.make_epoch(
             *(epoch_source, epoch_augmentations, global_batch_size, seed, epoch, table, step),
             augment_on=augment_on,
+            pairs=model.pairs,
         )
         return next(iter(batches.take(1)))
 
@@ -140,10 +141,15 @@ def collect(
     dots = {name: view.ViewAugmentation(image_size=1) for name in augmentations}
     drawn = first_batch(_index_source(len(source)), dots, "device")
     mixed, area_fractions = _mix(model, views, epoch * num_steps + step)
+    if model.pairs:
+        views, drawn = _apart(views), _apart(drawn)
+        if mixed is not None:
+            mixed, area_fractions = mixed[::2], area_fractions[::2]
+        augmentations.update(dict.fromkeys(csml.NEIGHBOR_VIEWS, augmentation))
 
     read = _OriginalReader(source, augmentations, drawn)
     anchors = []
-    for i in range(min(num_anchors, global_batch_size)):
+    for i in range(min(num_anchors, len(views["query"]))):
         shown = {name: _unnormalize(views[name][i], augmentations[name]) for name in views}
         anchors.append(
             AnchorImages(
@@ -157,6 +163,20 @@ def collect(
     mined_at_epoch = None if table is None else int(table.mined_at_epoch)
     are_positives = model.positive_weights[1] > 0 and epoch >= model.neighbor_warmup_epochs
     return StepImages(anchors, epoch, step, num_steps, mined_at_epoch, are_positives)
+
+
+def _apart(views):
+    """{view name: what the images of pairs have of it} -> as if the neighbours' had own names."""
+    rows = {
+        "": lambda values: values[::2],
+        "neighbor_": lambda values: values[1::2],
+    }
+    return {
+        prefix + name: tf.nest.map_structure(choose, values)
+        for prefix, choose in rows.items()
+        for name, values in views.items()
+        if not prefix or name in csml.ANCHOR_VIEWS
+    }
 
 
 class _OriginalReader:

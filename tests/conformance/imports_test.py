@@ -26,6 +26,7 @@ ROWS = {
     "csml_tf.training": 3,
     "csml_tf.evaluation": 4,
     "csml_tf.export": 4,
+    "csml_tf.ablation": 5,
     "csml_tf.benchmarks": 5,
     "csml_tf.zoo": 5,
     "csml_tf.reports": 5,

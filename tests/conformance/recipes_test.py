@@ -103,6 +103,16 @@ MULTI_CROP = {
     "small/ViewAugmentation.image_size": 96,
     "small/ViewAugmentation.crop_scale": (0.05, 0.14),
 }
+# CIFAR settings, smaller and shorter: the warm-up is the authors' share of it.
+ABLATION = {
+    **CIFAR,
+    "pretrain.epochs": 20,
+    "make_resnet.width": 16,
+    "KnnMonitor.layer": "features",
+    "KnnMonitor.every_epochs": 1,
+}
+ABLATION_CSML = {**ABLATION, **CSML, "CsMl.neighbor_warmup_epochs": 1}
+LAST_LEVEL = {"CsMl.level_weights": {"stage4": 1.0}}
 VALUES = {
     "r50.gin": {**MOCO_V2, **CSML},
     "r50_multicrop.gin": {**MOCO_V2, **CSML, **MULTI_CROP},
@@ -110,8 +120,42 @@ VALUES = {
     "r50_moco_v1.gin": {**MOCO_V1, **MOCO},
     "r18_cifar10.gin": {**CIFAR, **CSML},
     "r18_cifar10_moco_v2.gin": {**CIFAR, **MOCO},
+    "ablation/moco_v2.gin": {**ABLATION, **MOCO},
+    "ablation/moco_v2_long.gin": {**ABLATION, **MOCO, "pretrain.epochs": 55},
+    "ablation/levels.gin": {**ABLATION, **MOCO},
+    "ablation/neighbors.gin": {
+        **ABLATION_CSML,
+        **LAST_LEVEL,
+        "CsMl.query_kinds": ("image", "neighbor"),
+    },
+    "ablation/cutmix.gin": {
+        **ABLATION_CSML,
+        **LAST_LEVEL,
+        "CsMl.query_kinds": ("image", "mixed"),
+        "CsMl.positive_weights": (1.0, 0.0),
+    },
+    "ablation/cross_samples.gin": {**ABLATION_CSML, **LAST_LEVEL},
+    "ablation/csml.gin": {**ABLATION_CSML, "CsMl.pairs": False, "CsMl.cutmix_warmup_epochs": 0},
+    "ablation/csml_blocks.gin": {
+        **ABLATION_CSML,
+        "MultiLevelEncoder.extra_blocks": {"stage3": 1},
+    },
+    "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CsMl.cutmix_warmup_epochs": 1},
+    "ablation/csml_mined_by_embedding.gin": {
+        **ABLATION_CSML,
+        "NeighborRefresh.layer": "embedding",
+    },
+    "ablation/csml_pairs.gin": {**ABLATION_CSML, "CsMl.pairs": True},
 }
-HEADS = {True: {"stage3": 128, "stage4": 128}, False: {"stage4": 128}}
+LAST_HEAD = {"stage4": 128}
+TWO_HEADS = {"stage3": 128, "stage4": 128}
+# CsMl has two levels and MoCo one, but these.
+HEADS = {
+    "ablation/levels.gin": TWO_HEADS,
+    "ablation/neighbors.gin": LAST_HEAD,
+    "ablation/cutmix.gin": LAST_HEAD,
+    "ablation/cross_samples.gin": LAST_HEAD,
+}
 
 
 def value(name):
@@ -124,7 +168,15 @@ def value(name):
         return inspect.signature(makers[configurable]).parameters[parameter].default
     reference = str(bound)
     if reference.startswith("%"):
-        return gin.query_parameter(reference)
+        bound = gin.query_parameter(reference)
+        reference = str(bound)
+    if reference.endswith("share_of_epochs()"):
+        *scope, _ = reference.lstrip("@").split("/")
+        share, epochs = (
+            value("/".join([*scope[:known], f"share_of_epochs.{name}"]))
+            for name, known in (("share", 1), ("epochs", 0))
+        )
+        return round(share * epochs)
     return reference.lstrip("@") if reference.startswith("@") else bound
 
 
@@ -157,11 +209,13 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         model = gin.get_configurable("CsMl")(seed=0)
         uses_neighbors = value("CsMl.query_kinds") != ("image",)
         self.assertEqual(model.uses_neighbors, uses_neighbors)
-        self.assertEqual(model.query_encoder.head_dims, HEADS[uses_neighbors])
+        heads = HEADS.get(name, TWO_HEADS if uses_neighbors else LAST_HEAD)
+        self.assertEqual(model.query_encoder.head_dims, heads)
+        self.assertEqual(model.neighbor_warmup_epochs, value("CsMl.neighbor_warmup_epochs"))
         self.assertEqual(model.query_encoder.bn_groups, value("make_resnet.bn_groups"))
         self.assertEqual(model.num_negatives, 64)
         embeddings = model(tf.zeros([8, 32, 32, 3]))
-        self.assertEqual({key: v.shape[1] for key, v in embeddings.items()}, HEADS[uses_neighbors])
+        self.assertEqual({key: v.shape[1] for key, v in embeddings.items()}, heads)
         optimizer = gin.get_configurable("TorchSGD")()
         self.assertEqual(optimizer.l2_weight_decay, value("TorchSGD.l2_weight_decay"))
         augmentation = gin.get_configurable("ViewAugmentation")()

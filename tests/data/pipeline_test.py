@@ -228,6 +228,51 @@ class MakeEpochTest(PipelineTestCase):
             make_batches(part=part, num_parts=2)
 
     @both_paths
+    def test_pairs(self, wrap):
+        """An image and one of its neighbours side by side; two epochs draw each image once."""
+        source = wrap(numbered_source())
+        table = make_table(source)
+        anchors, offsets = [], []
+        for epoch in (4, 5):
+            batches = make_batches(
+                source, Transparent(), ("query", "key"), epoch=epoch, pairs=True, table=table
+            )
+            self.assertEqual(batches.cardinality().numpy(), 3)
+            for batch in to_list(batches):
+                self.assertEqual(batch["query"].shape, (BATCH, 1, 1, 4))
+                images = batch["query"][:, 0, 0, 0].astype(int)
+                self.assertAllEqual(batch["key"][:, 0, 0, 0], images)
+                # Every view of every image has numbers of its own.
+                rows = np.concatenate([view[:, 0, 0, 1:] for view in batch.values()])
+                self.assertLen(np.unique(rows), rows.size)
+                anchors += images[::2].tolist()
+                offsets += ((images[1::2] - images[::2]) % NUM_IMAGES).tolist()
+        self.assertLen(anchors, 12)
+        self.assertLen(set(anchors), 12)  # 13 images; the rest of an epoch is left out.
+        self.assertContainsSubset(set(offsets), {1, 2, 3, 4, 5})
+        self.assertGreater(len(set(offsets)), 2)
+
+    @both_paths
+    def test_parts_of_pairs(self, wrap):
+        source = wrap(noise_source())
+        arguments = {"epoch": 3, "first_step": 1, "pairs": True, "view_names": ("query", "key")}
+        whole = to_list(make_batches(source, **arguments))
+        parts = [
+            to_list(make_batches(source, part=part, num_parts=2, **arguments)) for part in (0, 1)
+        ]
+        for batch, *part_batches in zip(whole, *parts):
+            together = tf.nest.map_structure(lambda *rows: np.concatenate(rows), *part_batches)
+            tf.nest.map_structure(self.assertAllEqual, together, batch)
+
+    def test_rejects_what_is_no_pair(self):
+        with self.assertRaisesRegex(InputError, "over 4 replicas .* in pairs: .* multiple of 8"):
+            make_batches(num_parts=4, pairs=True, view_names=("query", "key"))
+        with self.assertRaisesRegex(ValueError, "no view is a neighbour's by name"):
+            make_batches(pairs=True)
+        with self.assertRaisesRegex(ValueError, "need a neighbour table"):
+            make_batches(pairs=True, view_names=("query", "key"), table=None)
+
+    @both_paths
     def test_small_views_are_of_the_anchor(self, wrap):
         names = ("query", "small_0", "key", "neighbor_query", "small_1", "neighbor_key")
         source = wrap(numbered_source())

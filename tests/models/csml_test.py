@@ -154,6 +154,64 @@ SETTINGS = [
             "views": csml.ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
         },
     ),
+    (
+        "pairs",
+        {
+            "epoch": 11,
+            "pairs": True,
+            "head_dims": TWO_LEVELS,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "positive_weights": (0.7, 0.4),
+        },
+        {
+            "own": 0.7,
+            "other": 0.4,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "kinds": ("image", "mixed"),
+            "pairs": True,
+            "views": csml.ANCHOR_VIEWS,
+        },
+    ),
+    (
+        "pairs_without_cutmix",
+        {"epoch": 11, "pairs": True, "query_kinds": ("image", "neighbor")},
+        {
+            "own": 0.5,
+            "other": 0.5,
+            "kinds": ("image",),
+            "pairs": True,
+            "views": csml.ANCHOR_VIEWS,
+        },
+    ),
+    (
+        "pairs_with_all_else",
+        {
+            "epoch": 2,
+            "pairs": True,
+            "neighbor_warmup_epochs": 0,
+            "cutmix_warmup_epochs": 2,
+            "cutmix_box_per_image": True,
+            "num_small_views": 2,
+        },
+        {
+            "own": 0.5,
+            "other": 0.5,
+            "kinds": ("image", "mixed", "small"),
+            "pairs": True,
+            "boxes": BOX_PER_IMAGE,
+            "views": csml.ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
+        },
+    ),
+    (
+        "cutmix_waits",
+        {"epoch": 2, "cutmix_warmup_epochs": 3, "neighbor_warmup_epochs": 0},
+        {"own": 0.5, "other": 0.5, "mixed_counts": False},
+    ),
+    (
+        "cutmix_has_waited",
+        {"epoch": 3, "cutmix_warmup_epochs": 3},
+        {"own": 1.0, "other": 0.0},
+    ),
     ("resnet", {"epoch": 11, "make_backbone": make_resnet}, {"own": 0.5, "other": 0.5, "steps": 1}),
 ]
 
@@ -263,6 +321,41 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             for kind in ALL_KINDS
         )
         self.assertAllClose(logs["loss"], expected)
+
+    @parameterized.parameters([[("image", "neighbor")]], [["image", "neighbor", "mixed"]])
+    def test_pairs_are_both_roles_at_once(self, kinds):
+        """Without batch norm, the loss is the mean over steps with either image as the anchor."""
+
+        def make_plain_backbone():
+            images = tf.keras.Input([None, None, 3])
+            maps = tf.keras.layers.Conv2D(6, 3, 2, "same", activation="relu")(images)
+            return tf.keras.Model(images, {"stage4": maps})
+
+        views = make_views(0, csml.ANCHOR_VIEWS)
+        options = {"query_kinds": kinds, "make_backbone": make_plain_backbone, "learning_rate": 0.0}
+
+        def loss(views, **others):
+            tf.keras.utils.set_random_seed(0)
+            model = make_model(**options, **others)
+            model.epoch.assign(11)
+            with fixed_boxes(ONE_BOX):
+                return model.train_step(views)["loss"].numpy()
+
+        roles = []
+        for anchor, neighbor in ((0, 1), (1, 0)):
+            chosen = {name: rows[anchor::2] for name, rows in views.items()}
+            chosen.update({f"neighbor_{name}": rows[neighbor::2] for name, rows in views.items()})
+            roles.append(loss(chosen))
+        self.assertGreater(abs(roles[0] - roles[1]), 1e-4)
+        self.assertAllClose(loss(views, pairs=True), np.mean(roles), rtol=1e-5)
+
+    def test_all_keys_of_pairs_are_queued(self):
+        model = make_model(pairs=True, ema_decay=1.0)
+        views = make_views(0, csml.ANCHOR_VIEWS)
+        keys = model.key_encoder(views["key"], training=True)["stage4"].numpy()
+        model.train_step(views)
+        self.assertAllClose(model.queues["stage4"].keys[:BATCH], keys, atol=1e-5)
+        self.assertEqual(model.queues["stage4"].cursor.numpy(), BATCH)
 
     def test_trains_the_query_encoder_only(self):
         model = make_model()
@@ -409,6 +502,9 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         ({"cutmix_alpha": 0}, "cutmix_alpha must be above 0, got 0"),
         ({"num_negatives": 0}, "num_negatives must be at least 1, got 0"),
         ({"num_small_views": -1}, "num_small_views must be at least 0, got -1"),
+        ({"cutmix_warmup_epochs": -1}, "cutmix_warmup_epochs must be at least 0, got -1"),
+        ({"cutmix_warmup_epochs": 1, "query_kinds": ("mixed",)}, "Without another query"),
+        ({"pairs": True, "query_kinds": ("image", "mixed")}, "query_kinds must have both, got"),
         ({"level_weights": {"stage3": 1.0}}, r"level_weights must name .*\['stage4'\]"),
         ({"level_weights": {"stage3": 1, "stage4": 1}}, "level_weights must name"),
     )
@@ -421,6 +517,7 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         ({"query_kinds": ("image",)}, 4),
         ({"query_kinds": ("mixed",), "positive_weights": (1.0, 0.0)}, 4),
         ({"query_kinds": ["image"], "positive_weights": (1.0, 0.0)}, 2),
+        ({"pairs": True}, 2),
     )
     def test_view_names(self, settings, expected):
         names = ("query", "key", "neighbor_query", "neighbor_key")

@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -16,6 +18,28 @@ def make_backbone():
         maps = tf.keras.layers.BatchNormalization()(maps)
         maps = stages[stage] = tf.keras.layers.ReLU()(maps)
     return tf.keras.Model(images, stages)
+
+
+def make_wide_backbone():
+    """Two stages whose channels a bottleneck can divide by four."""
+    images = tf.keras.Input([None, None, 3])
+    maps, stages = images, {}
+    for stage in ("stage3", "stage4"):
+        maps = stages[stage] = tf.keras.layers.Conv2D(8, 3, 2, "same", activation="relu")(maps)
+    return tf.keras.Model(images, stages)
+
+
+def convolve(maps, kernel):
+    """Stride 1 and zeros around: [n, h, w, c], kernel [k, k, c, d] -> [n, h, w, d]."""
+    size = len(kernel)
+    margin = size // 2
+    padded = np.pad(maps, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
+    height, width = maps.shape[1:3]
+    return sum(
+        padded[:, i : i + height, j : j + width] @ kernel[i, j]
+        for i in range(size)
+        for j in range(size)
+    )
 
 
 class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
@@ -83,6 +107,66 @@ class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
             lambda: resnet.make_resnet(18, 2, bn_groups=groups), {"stage4": 5}
         )
         self.assertEqual(made.bn_groups, groups)
+
+    @parameterized.parameters(18, 50)
+    def test_extra_blocks(self, depth):
+        """Residual blocks before one head, from their definition; nothing else changes."""
+        plain = self.encoder
+        make_blocks = functools.partial(resnet.make_blocks, depth=depth)
+        made = encoder.MultiLevelEncoder(
+            make_wide_backbone, {"stage3": 3, "stage4": 5}, 1, {"stage3": 2}, make_blocks
+        )
+        blocks = made.extra_blocks["stage3"]
+        rng = np.random.default_rng(0)
+        for variable in blocks.weights:  # Away from where batch norm does nothing.
+            variable.assign(rng.uniform(0.2, 0.6, variable.shape))
+        maps = made.backbone(IMAGES, training=False)
+        rows = maps["stage3"].numpy()
+        num_convolutions = 3 if depth == 50 else 2
+        for block in (1, 2):
+            inside = rows
+            for number in range(1, num_convolutions + 1):
+                name = f"stage3_extra_block{block}_conv{number}"
+                inside = convolve(inside, blocks.get_layer(name).get_weights()[0])
+                gamma, beta, mean, variance = blocks.get_layer(f"{name}_bn").get_weights()
+                inside = gamma * (inside - mean) / np.sqrt(variance + 1e-5) + beta
+                if number < num_convolutions:
+                    inside = np.maximum(inside, 0)
+            rows = np.maximum(rows + inside, 0)
+        expected = made.heads["stage3"](rows.mean(axis=(1, 2)))
+        actual = made(IMAGES, training=False)
+        self.assertAllClose(actual["stage3"], expected, rtol=1e-4, atol=1e-5)
+        pooled = maps["stage4"].numpy().mean(axis=(1, 2))
+        self.assertAllClose(actual["stage4"], made.heads["stage4"](pooled), rtol=1e-5)
+        self.assertAllClose(made.pooled_features(IMAGES), pooled, rtol=1e-5)
+        self.assertEqual(plain.extra_blocks, {})
+        trained = {id(variable) for variable in made.trainable_variables}
+        self.assertContainsSubset({id(v) for v in blocks.trainable_variables}, trained)
+
+    def test_batch_norm_of_extra_blocks_is_divided_as_the_rest(self):
+        def make(bn_groups):
+            return encoder.MultiLevelEncoder(
+                functools.partial(resnet.make_resnet, 18, 2, bn_groups=4),
+                {"stage3": 3, "stage4": 5},
+                extra_blocks={"stage3": 1},
+                make_blocks=functools.partial(resnet.make_blocks, depth=18, bn_groups=bn_groups),
+            )
+
+        made = make(4)
+        made.divide_batch(2)
+        layer = made.extra_blocks["stage3"].get_layer("stage3_extra_block1_conv1_bn")
+        self.assertEqual((layer.num_groups, layer.batch_parts), (4, 2))
+        with self.assertRaisesRegex(ValueError, r"as many groups in extra_blocks .*\[2, 4\]"):
+            make(2)
+
+    @parameterized.parameters([[{"stage4": 1}]], [[{"stage1": 1}]], [[{"stage5": 1}]])
+    def test_rejects_extra_blocks(self, extra_blocks):
+        with self.assertRaisesRegex(
+            ValueError, r"levels out of \['stage2'\], those below the deep"
+        ):
+            encoder.MultiLevelEncoder(
+                make_backbone, {"stage2": 3, "stage4": 5}, extra_blocks=extra_blocks
+            )
 
     @parameterized.parameters([[{}]], [[{"stage5": 3}]], [[{"stage4": 3, "layer4": 3}]])
     def test_rejects_head_dims(self, arguments):

@@ -41,7 +41,22 @@ class LoopCsMl:
     Only the encoder's outputs and its vector-Jacobian product are TensorFlow's.
     """
 
-    def __init__(self, model, head_dims, make_backbone, kinds, own, other, level_weights, sgd):
+    def __init__(
+        self,
+        model,
+        head_dims,
+        make_backbone,
+        kinds,
+        own,
+        other,
+        level_weights,
+        sgd,
+        pairs=False,
+        mixed_counts=True,
+    ):
+        self.pairs = pairs
+        # How many queries of the loss each pass over the images of a kind stands for.
+        self.times = {"image": 2 if pairs else 1, "mixed": 1 if mixed_counts else 0}
         self.encoder = encoder.MultiLevelEncoder(make_backbone, head_dims)
         self.kinds, self.own, self.other = kinds, own, other
         self.level_weights = level_weights
@@ -76,19 +91,26 @@ class LoopCsMl:
         ]
         names = [name for name in ("key", "neighbor_key") if name in views]
         keys = [self.encode(self.keys, views[name]) for name in names]
+        partners = views.get("neighbor_query")
+        if self.pairs:
+            # 0 and 1 are a pair, 2 and 3, ..
+            other_ones = [i + 1 if i % 2 == 0 else i - 1 for i in range(batch_size)]
+            keys.append({level: rows[other_ones] for level, rows in keys[0].items()})
+            partners = views["query"][other_ones]
 
         own, other = (self.own, self.other), (self.other, self.own)
-        mixed, kept = loop_cutmix(views["query"], views.get("neighbor_query"), boxes)
+        mixed, kept = loop_cutmix(views["query"], partners, boxes)
         queries = {
             "image": [(views["query"], [own] * batch_size)],
             "neighbor": [(views.get("neighbor_query"), [other] * batch_size)],
             "mixed": [(mixed, [(share, 1 - share) for share in kept])],
             "small": [(views[name], [own] * batch_size) for name in SMALL_VIEWS if name in views],
         }
-        num_queries = sum(len(queries[kind]) for kind in self.kinds)
+        num_queries = sum(self.times.get(kind, 1) * len(queries[kind]) for kind in self.kinds)
         logs = {"loss": 0.0}
         gradients = [np.zeros_like(value) for value in self.queries]
         for kind in self.kinds:
+            share = self.times.get(kind, 1) / num_queries
             # Views of a kind go through batch norm together.
             images = np.concatenate([images for images, _ in queries[kind]])
             embeddings = self.encode(self.queries, images)
@@ -102,9 +124,9 @@ class LoopCsMl:
                         rows, positives, weights, self.queues[level], self.temperature
                     )
                     losses.append(loss)
-                    cotangents[level].append(level_weight * cotangent / num_queries)
+                    cotangents[level].append(level_weight * cotangent * share)
                 logs[f"loss_{level}_{kind}"] = np.mean(losses)
-                logs["loss"] += level_weight * sum(losses) / num_queries
+                logs["loss"] += level_weight * sum(losses) * share
                 cotangents[level] = np.concatenate(cotangents[level])
             pulled = self.pull_back(images, cotangents)
             gradients = [a + b.numpy() for a, b in zip(gradients, pulled)]

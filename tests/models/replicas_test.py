@@ -92,6 +92,9 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         (4, 4),
         (2, 8, {"cutmix_box_per_image": True}),
         (4, 4, {"num_small_views": 2}),
+        (2, 4, {"pairs": True}),
+        (2, 1, {"pairs": True, "cutmix_box_per_image": True, "num_small_views": 2}),
+        (4, 8, {"cutmix_warmup_epochs": 1}),
         (2, 4, {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}),
     )
     @pytest.mark.slow
@@ -205,7 +208,7 @@ class AccumulationTest(tf.test.TestCase, parameterized.TestCase):
     def test_parts_give_the_whole_step(self):
         self.check_parts(1, 2)
 
-    @parameterized.parameters((1, 4, {"num_small_views": 2}), (2, 2))
+    @parameterized.parameters((1, 4, {"num_small_views": 2}), (2, 2), (1, 4, {"pairs": True}))
     @pytest.mark.slow
     def test_other_parts(self, replicas, accumulation_steps, options=None):
         self.check_parts(replicas, accumulation_steps, **(options or {}))
@@ -230,6 +233,10 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
     @pytest.mark.slow
     def test_single_crop(self):
         self.check_one_replica()
+
+    @pytest.mark.slow
+    def test_pairs_and_a_waiting_cutmix(self):
+        self.check_one_replica(pairs=True, cutmix_warmup_epochs=1)
 
     @pytest.mark.slow
     def test_accumulation(self):

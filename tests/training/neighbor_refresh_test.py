@@ -23,10 +23,7 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
 
     def nearest(self):
         pixels = np.stack([self.view(self.source.read(i)).numpy().ravel() for i in range(30)])
-        pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
-        cosines = pixels @ pixels.T
-        np.fill_diagonal(cosines, -2)
-        return np.argsort(-cosines, axis=1)[:, :3]
+        return nearest_rows(pixels)
 
     def test_mines_the_nearest(self):
         refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
@@ -36,6 +33,21 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         purity = neighbor_table.purity(self.nearest(), self.source.labels)
         self.assertAlmostEqual(logs["neighbor_purity"], purity)
         self.assertNotIn("neighbor_churn", logs)
+
+    def test_mines_the_nearest_by_embedding(self):
+        rng = np.random.default_rng(0)
+        projection = rng.normal(size=[8 * 8 * 3, 4]).astype("float32")
+
+        def embed(images):
+            return features.flatten(images) @ projection
+
+        encoder = types.SimpleNamespace(pooled_features=None, embedding=embed)
+        refresh = NeighborRefresh(self.source, self.view, num_neighbors=3, layer="embedding")
+        refresh.refresh(encoder, 0)
+        pixels = np.stack([self.view(self.source.read(i)).numpy().ravel() for i in range(30)])
+        nearest = nearest_rows(pixels @ projection)
+        self.assertAllEqual(refresh.table.neighbor_indices, nearest)
+        self.assertNotAllEqual(nearest, self.nearest())
 
     def test_churn_against_the_table_before(self):
         refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
@@ -53,7 +65,8 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
     def test_no_purity_without_labels(self):
         source = memory.MemorySource(image_noise(6))
         logs = NeighborRefresh(source, self.view, 2).refresh(PIXELS, 0)
-        self.assertEqual(logs.keys(), {"mining_seconds"})
+        self.assertEqual(logs.keys(), {"mining_seconds", "mined_images"})
+        self.assertEqual(logs["mined_images"], 6)
 
     def test_is_due(self):
         refresh = NeighborRefresh(self.source, self.view, every_epochs=3)
@@ -72,6 +85,18 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
     def test_numbers_below_one(self, num_neighbors, every_epochs):
         with self.assertRaisesRegex(ValueError, "at least 1"):
             NeighborRefresh(self.source, self.view, num_neighbors, every_epochs)
+
+    def test_unknown_layer(self):
+        with self.assertRaisesRegex(ValueError, "layer must be one of .*got 'stage3'"):
+            NeighborRefresh(self.source, self.view, layer="stage3")
+
+
+def nearest_rows(rows):
+    """The three others with the largest cosine, of each."""
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -2)
+    return np.argsort(-cosines, axis=1)[:, :3]
 
 
 def image_noise(count):

@@ -98,6 +98,24 @@ class CollectTest(tf.test.TestCase):
             self.assertEqual([*anchor.neighbor.windows], ["neighbor_query", "neighbor_key"])
             self.assertNotEqual(anchor.anchor.index, anchor.neighbor.index)
 
+    def test_pairs(self):
+        make_model = functools.partial(tiny_run.make_model, pairs=True)
+        shown = collect(make_model=make_model, num_anchors=3)
+        self.assertLen(shown.anchors, 3)
+        for anchor in shown.anchors:
+            views = ["query", "key", "neighbor_query", "neighbor_key"]
+            self.assertEqual([*anchor.views], views)
+            self.assertEqual([*anchor.anchor.windows, *anchor.neighbor.windows], views)
+            self.assertNotEqual(anchor.anchor.index, anchor.neighbor.index)
+            for original in (anchor.anchor, anchor.neighbor):
+                for name, window in original.windows.items():
+                    crop = resampling.crop_and_resize(original.pixels, window.astype(int), 16)
+                    self.assertAllClose(anchor.views[name], crop / 255, atol=1.01 / 255)
+            of_neighbor = np.all(anchor.mixed != anchor.views["query"], axis=-1)
+            self.assertAllClose(
+                anchor.mixed[of_neighbor], anchor.views["neighbor_query"][of_neighbor]
+            )
+
     def test_large_files(self):
         directory = tiny_run.make_temp_dir(self.addCleanup)
         for seed in range(4):

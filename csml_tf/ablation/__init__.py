@@ -1,0 +1,1 @@
+"""Several recipes with several seeds, one after the other, and what came of them."""

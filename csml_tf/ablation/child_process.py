@@ -1,0 +1,70 @@
+"""A tool as a child process: shown while it runs, told of signals, with its last words kept."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+
+from csml_tf.training.stop_signals import Stopped
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+_KEPT_BYTES = 4096
+
+
+def run(command, lock=None):
+    """Runs a command to its end; what it prints appears on stderr at once.
+
+    SIGTERM and Ctrl-C go to the child, which saves what it has done; then this ends, too.
+
+    Args:
+        command: list of words.
+        lock: open file that the child is to hold as long as it lives, even if it outlives
+            this process; None for none.
+
+    Returns:
+        (exit code, the last line that it printed).
+
+    Raises:
+        Stopped: if a signal has come.
+    """
+    # In a session of its own it hears of Ctrl-C from here only, so once.
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=() if lock is None else [lock.fileno()],
+    )
+    tail = b""
+    with _handing_on_signals(child) as received, child.stdout:
+        while True:
+            some = child.stdout.read1()
+            if not some:
+                break
+            sys.stderr.write(some.decode(errors="replace"))
+            sys.stderr.flush()
+            tail = (tail + some)[-_KEPT_BYTES:]
+        code = child.wait()
+    if received:
+        raise Stopped(received[0], f"while {command[1]} ran")
+    lines = tail.decode(errors="replace").replace("\r", "\n").split("\n")
+    return code, next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+@contextlib.contextmanager
+def _handing_on_signals(child):
+    """Yields the list of the signals that have come."""
+    received = []
+
+    def hand_on(number, frame):
+        del frame
+        received.append(number)
+        with contextlib.suppress(ProcessLookupError):
+            child.send_signal(number)
+
+    handlers = {number: signal.signal(number, hand_on) for number in _STOPPING}
+    try:
+        yield received
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
