@@ -11,13 +11,14 @@ import tokenize
 import gin
 from absl import logging
 
+from csml_tf import code_version
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
-from csml_tf.export import saved_model
+from csml_tf.export import model_card, saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_resnet
@@ -120,11 +121,16 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False):
         raise _recipe_fault(error) from error
     card = {
         "id": directory.path.resolve().name,
+        "recipe": {name: gin.query_parameter(f"%{name}") for name in _knobs()},
         "data": source.name,
+        "data_fingerprint": source.fingerprint,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
         "feature_dim": model.query_encoder.feature_dim,
         "epochs": int(model.epoch.numpy()) + 1,
+        "csml_tf": code_version.version(),
+        "commit": code_version.commit(),
+        "metrics": _read_metrics(directory),
     }
     with workers.own_directory(strategy, directory) as own_directory:
         saved_model.export(
@@ -199,6 +205,15 @@ def _without_search_log():
     finally:
         root.disabled = disabled
         root.removeHandler(handler)
+
+
+def _read_metrics(directory):
+    """What a finished run measured last, for the model card."""
+    return [
+        model_card.metric("kNN top-1", row["knn_top1"], row["knn_protocol"])
+        for row in directory.read_metrics()[-1:]
+        if "knn_top1" in row
+    ]
 
 
 def _read_dataset():

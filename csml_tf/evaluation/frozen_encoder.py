@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from csml_tf.augment.center_view import CenterView
 from csml_tf.errors import InputError
+from csml_tf.evaluation import folded_graph
 from csml_tf.export import saved_model
 from csml_tf.models.encoder import pool
 
@@ -49,9 +50,10 @@ class FrozenEncoder:
             raise InputError(
                 f"The model in {directory} cannot be read ({reason}): export it again."
             ) from error
+        self._functions = {}
 
     def maps(self, layer):
-        """What makes a layer's output, not pooled.
+        """What makes a layer's output, not pooled; of the weights as they are at the first call.
 
         Args:
             layer: one of `LAYERS`.
@@ -70,7 +72,12 @@ class FrozenEncoder:
                 f"The model has no signature {name!r} with an output {layer!r}: it has "
                 f"{', '.join(sorted(signatures)) or 'none'}; choose another --layer."
             )
-        function = signatures[name]
+        if name not in self._functions:
+            function = signatures[name]
+            # Replicas want each their own copy of the weights, which a folded graph has none of.
+            is_alone = not tf.distribute.has_strategy()
+            self._functions[name] = folded_graph.fold(function) if is_alone else function
+        function = self._functions[name]
         return lambda images: function(images)[layer]
 
     def encode(self, layer="features"):

@@ -16,7 +16,7 @@ except ImportError:  # Not on Windows.
 
 
 @contextlib.contextmanager
-def hold(directory):
+def hold(directory, flag="--model_dir"):
     """Keeps other processes out of a run directory while the block runs.
 
     The lock is the kernel's, on the file `lock`, so it ends with its process however that
@@ -24,13 +24,14 @@ def hold(directory):
     says so and the block runs without.
 
     Args:
-        directory: path of the run directory.
+        directory: path of the run directory, or of another one that has one writer.
+        flag: by which the user chose it.
 
     Raises:
         InputError: if another process holds the lock; names it and its machine.
     """
     path = pathlib.Path(directory, "lock")
-    file = _lock(path)
+    file = _lock(path, flag)
     if file is None:
         yield
         return
@@ -45,7 +46,7 @@ def hold(directory):
             path.unlink(missing_ok=True)  # While it is locked: see `_lock`.
 
 
-def _lock(path):
+def _lock(path, flag):
     """The open and locked file; None where there are no locks."""
     while True:
         file = path.open("a+")
@@ -59,13 +60,13 @@ def _lock(path):
                 holder = file.read() or "another process"
             raise InputError(
                 f"{path.parent} is in use by {holder}: wait for its end or stop it, or choose "
-                "another --model_dir."
+                f"another {flag}."
             ) from error
         except OSError as error:
             file.close()
             path.unlink(missing_ok=True)
             logging.warning(
-                "%s cannot be locked (%s): see that no second process trains there.",
+                "%s cannot be locked (%s): see that no second process writes there.",
                 path.parent,
                 error.strerror or error,
             )

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # stands for all modules in it.
 ROWS = {
     "csml_tf.errors": 0,
+    "csml_tf.code_version": 0,
     "csml_tf.environment": 0,
     "csml_tf.progress": 0,
     "csml_tf.quiet": 0,
@@ -26,6 +27,7 @@ ROWS = {
     "csml_tf.evaluation": 4,
     "csml_tf.export": 4,
     "csml_tf.benchmarks": 5,
+    "csml_tf.extraction": 5,
     "csml_tf.zoo": 5,
     "csml_tf.reports": 5,
     "csml_tf": 6,  # The public names in csml_tf/__init__.py.
