@@ -45,6 +45,54 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
     return features
 
 
+def extract_readable(encode, source, center_view, batch_size=256, start=0):
+    """As `extract_features`, for files of which some may be broken, and more than fit in memory.
+
+    One process only; the replicas of the strategy in scope share each batch.
+
+    Args:
+        encode: as for `extract_features`.
+        source: `ImageSource` whose `read` fails for a broken file.
+        center_view: `augment.center_view.CenterView`.
+        batch_size: images per call, over all replicas.
+        start: index to begin with.
+
+    Yields:
+        ([count] int64 indices, [count, dim] float32 features) in index order; indices of
+        broken files are missing.
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    dataset = tf.data.Dataset.range(start, len(source)).map(
+        lambda index: (index, center_view(source.read(index))), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    dataset = dataset.ignore_errors()
+    if replicas == 1:
+        for indices, images in dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE):
+            yield indices.numpy(), encode(images).numpy()
+        return
+    batch_size = replicas * -(-batch_size // replicas)
+
+    def fill_up(indices, images):
+        """The last batch, as large as the others; the index -1 is of no image."""
+        missing = batch_size - tf.shape(indices)[0]
+        indices = tf.pad(indices, [[0, missing]], constant_values=-1)
+        images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
+        return tf.ensure_shape(indices, [batch_size]), tf.ensure_shape(
+            images, [batch_size, *images.shape[1:]]
+        )
+
+    @tf.function
+    def encode_all(indices, images):
+        found = strategy.run(encode, args=(images,))
+        return strategy.gather(indices, axis=0), strategy.gather(found, axis=0)
+
+    dataset = dataset.batch(batch_size).map(fill_up).prefetch(tf.data.AUTOTUNE)
+    for batch in strategy.experimental_distribute_dataset(dataset):
+        indices, found = (tensor.numpy() for tensor in encode_all(*batch))
+        yield indices[indices >= 0], found[indices >= 0]
+
+
 def flatten(images):
     """An encoder that does nothing, the baseline of raw pixels: [batch, ...] -> [batch, n]."""
     return tf.reshape(images, [tf.shape(images)[0], -1])

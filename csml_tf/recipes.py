@@ -20,7 +20,7 @@ from csml_tf.errors import InputError
 from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
 from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
-from csml_tf.export import saved_model
+from csml_tf.export import model_card, saved_model
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_blocks, make_resnet
@@ -145,13 +145,16 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
         raise _recipe_fault(error) from error
     card = {
         "id": directory.path.resolve().name,
+        "recipe": {name: gin.query_parameter(f"%{name}") for name in _knobs()},
         "data": source.name,
+        "data_fingerprint": source.fingerprint,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
         "feature_dim": model.query_encoder.feature_dim,
         "epochs": int(model.epoch.numpy()) + 1,
         "csml_tf": code_version.version(),
         "commit": code_version.commit(),
+        "metrics": _read_metrics(directory),
     }
     with workers.own_directory(strategy, directory) as own_directory:
         saved_model.export(
@@ -228,6 +231,15 @@ def _describe_parsed():
     files = ", ".join(pathlib.Path(name).name for name in _parsed["gin_files"])
     overrides = ", ".join(" ".join(binding.split()) for binding in _parsed["bindings"])
     return f"{files} with {overrides}" if overrides else files
+
+
+def _read_metrics(directory):
+    """What a finished run measured last, for the model card."""
+    return [
+        model_card.metric("kNN top-1", row["knn_top1"], row["knn_protocol"])
+        for row in directory.read_metrics()[-1:]
+        if "knn_top1" in row
+    ]
 
 
 def _read_dataset():

@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -62,6 +64,38 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
         expected = features.extract_features(encode, source(), make_view)
         self.assertAllClose(actual, expected, rtol=1e-6)
         self.assertIn(2, {replicas for replicas, _ in traced_in})
+
+    @parameterized.product(num_replicas=[1, 2], batch_size=[1, 4, 256], start=[0, 3, 9, 11])
+    def test_leaves_out_what_cannot_be_read(self, num_replicas, batch_size, start):
+        broken = (0, 4, 5, 10)
+        encoded = [image_files.encode(image, "PNG") for image in IMAGES]
+        source = memory.EncodedSource(encoded)
+        make_view = center_view.CenterView(image_size=8)
+
+        def read(index):
+            is_broken = tf.reduce_any(tf.equal(tf.constant(broken, tf.int64), index))
+            with tf.control_dependencies([tf.debugging.Assert(~is_broken, [index])]):
+                return memory.EncodedSource.read(source, index)
+
+        @tf.function
+        def encode(images):
+            return tf.reduce_sum(images, axis=[1, 2]) * [1.0, 2.0, 3.0]
+
+        strategy = tf.distribute.get_strategy()
+        if num_replicas > 1:
+            strategy = tf.distribute.MirroredStrategy(
+                ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+            )
+        with mock.patch.object(source, "read", read), strategy.scope():
+            blocks = [*features.extract_readable(encode, source, make_view, batch_size, start)]
+        indices = np.concatenate([np.empty(0), *(block[0] for block in blocks)])
+        readable = [i for i in range(start, 11) if i not in broken]
+        self.assertAllEqual(indices, readable)
+        for block_indices, found in blocks:
+            expected = [
+                make_view(IMAGES[i]).numpy().sum(axis=(0, 1)) * [1, 2, 3] for i in block_indices
+            ]
+            self.assertAllClose(found, expected, rtol=1e-4, atol=0.2)
 
     def test_flatten(self):
         images = np.random.default_rng(0).normal(size=[3, 2, 4, 5])

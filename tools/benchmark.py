@@ -3,6 +3,7 @@
 python tools/benchmark.py step --arch=resnet18 --stem=cifar --res=32 --batch=64 --queue=16384
 python tools/benchmark.py pipeline --dataset=folder:photos --res=224 --batch=32
 python tools/benchmark.py knn --n=50000 --d=512 --k=5
+python tools/benchmark.py extract --arch=resnet50 --res=224 --batch=32
 """
 
 import json
@@ -10,22 +11,24 @@ import json
 from absl import flags
 
 from csml_tf import command
-from csml_tf.benchmarks import knn, pipeline, step
+from csml_tf.benchmarks import extract, knn, pipeline, step
 from csml_tf.data import pipeline as input_pipeline
 from csml_tf.errors import InputError
 from csml_tf.models import resnet
 
 _METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
-_RES = flags.DEFINE_integer("res", 224, "Height and width of a view, pixels.")
-_BATCH = flags.DEFINE_integer("batch", 16, "Anchors per step.")
+_RES = flags.DEFINE_integer("res", 224, "Height and width of a view or image, pixels.")
+_BATCH = flags.DEFINE_integer("batch", 16, "Anchors per step, or images per call.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
 
-_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step: network.")
-_STEM = flags.DEFINE_enum("stem", "imagenet", resnet.STEMS, "step: first layers of the network.")
-_WIDTH = flags.DEFINE_integer("width", 64, "step: channels of the stem.")
+_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step, extract: network.")
+_STEM = flags.DEFINE_enum(
+    "stem", "imagenet", resnet.STEMS, "step, extract: first layers of the network."
+)
+_WIDTH = flags.DEFINE_integer("width", 64, "step, extract: channels of the stem.")
 _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
-_STEPS = flags.DEFINE_integer("steps", 5, "step: timed steps; the median counts.")
-_WARMUP = flags.DEFINE_integer("warmup", 2, "step: steps before the timed ones.")
+_STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the median counts.")
+_WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the timed ones.")
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
@@ -75,7 +78,24 @@ def measure_knn():
     return knn.measure(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value)
 
 
-_BENCHMARKS = {"step": measure_step, "pipeline": measure_pipeline, "knn": measure_knn}
+def measure_extract():
+    return extract.measure(
+        _ARCH.value,
+        _STEM.value,
+        _WIDTH.value,
+        _RES.value,
+        _BATCH.value,
+        _STEPS.value,
+        _WARMUP.value,
+    )
+
+
+_BENCHMARKS = {
+    "step": measure_step,
+    "pipeline": measure_pipeline,
+    "knn": measure_knn,
+    "extract": measure_extract,
+}
 
 
 def main(argv):

@@ -11,8 +11,8 @@ from csml_tf.models import csml, encoder, resnet
 from csml_tf.training import optim
 
 METHODS = ("csml", "moco")
-_ARCHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
-ARCHS = tuple(_ARCHS)
+DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
+ARCHS = tuple(DEPTHS)
 
 
 def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
@@ -71,7 +71,7 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
 
 def make_model(method, arch, stem, width, queue):
     """A compiled `CsMl` with the authors' settings for "csml", or MoCo v2's for "moco"."""
-    make_backbone = functools.partial(resnet.make_resnet, _ARCHS[arch], width, stem)
+    make_backbone = functools.partial(resnet.make_resnet, DEPTHS[arch], width, stem)
     settings = {"neighbor_warmup_epochs": 0}
     if method == "moco":
         settings = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}

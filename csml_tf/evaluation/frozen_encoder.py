@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from csml_tf.augment.center_view import CenterView
 from csml_tf.errors import InputError
+from csml_tf.evaluation import folded_graph
 from csml_tf.export import saved_model
 from csml_tf.models.encoder import pool
 
@@ -50,9 +51,10 @@ class FrozenEncoder:
             raise InputError(
                 f"The model in {directory} cannot be read ({reason}): export it again."
             ) from error
+        self._functions = {}
 
     def maps(self, layer):
-        """What makes a layer's output, not pooled.
+        """What makes a layer's output, not pooled, of the weights as they are now.
 
         Args:
             layer: one of `LAYERS`.
@@ -68,7 +70,7 @@ class FrozenEncoder:
         return lambda images: all_maps(images)[layer]
 
     def all_maps(self, layers):
-        """What makes the outputs of several layers, not pooled.
+        """What makes the outputs of several layers, not pooled, of the weights as they are now.
 
         Args:
             layers: some of `LAYERS`. One pass of the network makes stages and features;
@@ -85,7 +87,7 @@ class FrozenEncoder:
             endpoints = self._loaded.signatures["endpoints"]
             if "features" in endpoints.structured_outputs:
                 names["features"] = "endpoints"
-        functions = {name: self._loaded.signatures[name] for name in names.values()}
+        functions = {name: self._fast_signature(name) for name in names.values()}
 
         def make(images):
             outputs = {name: function(images) for name, function in functions.items()}
@@ -110,6 +112,14 @@ class FrozenEncoder:
                     "give the --image_size that it was made for."
                 )
         return name
+
+    def _fast_signature(self, name):
+        if name not in self._functions:
+            function = self._loaded.signatures[name]
+            # Replicas want each their own copy of the weights, which a folded graph has none of.
+            is_alone = not tf.distribute.has_strategy()
+            self._functions[name] = folded_graph.fold(function) if is_alone else function
+        return self._functions[name]
 
     def encode(self, layer="features"):
         """As `maps`, but a stage's map is average-pooled: a function to [batch, dim]."""

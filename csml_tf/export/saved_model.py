@@ -1,19 +1,19 @@
 """The SavedModel that a run leaves: stock Keras layers, three signatures, a card."""
 
-import json
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import errors
+from csml_tf.errors import InputError
+from csml_tf.export import model_card
+from csml_tf.export.replaced_folder import replaced_folder
 from csml_tf.models import resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.quiet import quiet
 
-# SavedModel's own place for files that are not part of the graph.
-_CARD = pathlib.Path("assets.extra") / "csml_tf.json"
-_TRAINING_STATE = pathlib.Path("assets.extra") / "training_state.npz"
+_TRAINING_STATE = model_card.EXTRA_ASSETS / "training_state.npz"
 _LAST_STAGE = resnet.STAGES[-1]
 
 
@@ -30,10 +30,10 @@ def make_export_models(encoder, mean, std):
 
     Returns:
         Two `tf.keras.Model`s that share their layers and take [batch, height, width, 3]
-        float32 RGB in [0, 1]. The first returns [batch, feature_dim] float32; its
-        attribute `projection_head` is a model from those features to the unit-length
-        embedding of the last level, and missing where there is none. The second returns
-        {"stage1".. "stage4": maps, "features": as the first}.
+        float32 RGB in [0, 1]. The first returns [batch, feature_dim] float32; its layers
+        "stage1" to "stage4" put out the maps; its attribute `projection_head` is a model
+        from the features to the unit-length embedding of the last level, and missing where
+        there is none. The second is `make_endpoints_model` of the first.
     """
     images = tf.keras.Input([None, None, 3], name="images")
     normalize = tf.keras.layers.Rescaling(
@@ -46,7 +46,31 @@ def make_export_models(encoder, mean, std):
         model.projection_head = _copy_head(encoder.heads[encoder.levels[-1]])
         # The features do not depend on it: fine-tuning would warn of missing gradients.
         model.projection_head.trainable = False
-    return model, tf.keras.Model(images, {**stages, "features": features})
+    return model, make_endpoints_model(model)
+
+
+def make_endpoints_model(model):
+    """The same layers as the first of `make_export_models`, with more outputs.
+
+    Args:
+        model: the first of `make_export_models`, or one that was loaded from a SavedModel.
+
+    Returns:
+        `tf.keras.Model`: images -> {"stage1".. "stage4": maps, "features": pooled features}.
+
+    Raises:
+        ValueError: if the model lacks a stage.
+    """
+    outputs = {"features": model.output}
+    for layer in model.layers:
+        # Exports of before there were layers of just this name end with "stage1_block2_relu".
+        stage = layer.name.split("_")[0]
+        if stage in resnet.STAGES:
+            outputs[stage] = layer.output
+    missing = sorted({*resnet.STAGES} - {*outputs})
+    if missing:
+        raise ValueError(f"The model has no layer {', '.join(missing)}.")
+    return tf.keras.Model(model.input, outputs)
 
 
 def export(encoder, directory, mean, std, card, training_state=None):
@@ -58,11 +82,30 @@ def export(encoder, directory, mean, std, card, training_state=None):
             one is complete.
         mean: of each channel, of values in [0, 1].
         std: of each channel.
-        card: dict of plain values, kept in the SavedModel; see `read_card`.
+        card: dict of plain values, kept in the SavedModel; see `model_card`.
         training_state: {name: array} or None, kept there too; see `read_training_state`.
     """
-    # The second is not an attribute of the first: a loaded model could not be saved again.
-    model, endpoints_model = make_export_models(encoder, mean, std)
+    model, _ = make_export_models(encoder, mean, std)
+    with replaced_folder(directory) as folder:
+        save(model, folder)
+        if training_state:
+            np.savez(folder / _TRAINING_STATE, **training_state)
+        model_card.write(folder, {**card, "format": "saved_model", "precision": "float32"})
+
+
+def save(model, folder):
+    """Writes the SavedModel alone, without its card.
+
+    TF Hub's interface for models that are trained on, a function `__call__(images,
+    training)`, `variables`, `trainable_variables` and `regularization_losses`, is what Keras
+    saves of itself.
+
+    Args:
+        model: the first of `make_export_models`, or what `load` returns.
+        folder: that exists.
+    """
+    endpoints_model = make_endpoints_model(model)
+    head = getattr(model, "projection_head", None)
     spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
 
     @tf.function(autograph=False, input_signature=[spec])
@@ -71,37 +114,51 @@ def export(encoder, directory, mean, std, card, training_state=None):
 
     @tf.function(autograph=False, input_signature=[spec])
     def embed(images):
-        return {"embedding": model.projection_head(model(images, training=False))}
+        return {"embedding": head(model(images, training=False))}
 
     @tf.function(autograph=False, input_signature=[spec])
     def endpoints(images):
         return endpoints_model(images, training=False)
 
-    directory = pathlib.Path(directory)
-    temporary = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
     signatures = {"serving_default": serving_default, "endpoints": endpoints}
-    if encoder.levels:
+    if head is not None:
         signatures["embed"] = embed
     with quiet():
-        model.save(temporary, save_format="tf", signatures=signatures)
-    (temporary / _CARD).parent.mkdir()
-    (temporary / _CARD).write_text(json.dumps(card, indent=2) + "\n")
-    if training_state:
-        np.savez(temporary / _TRAINING_STATE, **training_state)
-    # A folder cannot be renamed over another one: between these lines it is missing, complete.
-    older = directory.with_name(directory.name + ".old")
-    shutil.rmtree(older, ignore_errors=True)
-    if directory.exists():
-        directory.rename(older)
-    temporary.rename(directory)
-    shutil.rmtree(older, ignore_errors=True)
+        model.save(folder, save_format="tf", signatures=signatures)
+    (folder / model_card.EXTRA_ASSETS).mkdir()
+
+
+def load(directory):
+    """Opens an export to be exported anew: the first of `make_export_models`, as it was.
+
+    Args:
+        directory: of a SavedModel that `export` wrote.
+
+    Returns:
+        `tf.keras.Model`.
+
+    Raises:
+        InputError: if it cannot be read, or is no such model.
+    """
+    try:
+        model = tf.keras.models.load_model(directory, compile=False)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise InputError(
+            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
+            "again."
+        ) from error
+    layers = getattr(model, "layers", [])
+    if not {*resnet.STAGES} <= {layer.name.split("_")[0] for layer in layers}:
+        raise InputError(
+            f"The SavedModel in {directory} is not one that this package wrote: there is nothing "
+            "to be exported from it."
+        )
+    return model
 
 
 def read_card(directory):
-    """The dict that `export` was given, or {} for a SavedModel from elsewhere."""
-    path = pathlib.Path(directory) / _CARD
-    return json.loads(path.read_text()) if path.exists() else {}
+    """The card of an export, or {} for a SavedModel from elsewhere."""
+    return model_card.read(directory)
 
 
 def read_training_state(directory):
@@ -120,11 +177,16 @@ def _copy_layers(backbone, images):
     where that model holds another one with several outputs; `clone_model` never returns.
     """
     copies = {id(backbone.input): images}
+    stages = {id(tensor): stage for stage, tensor in backbone.output.items()}
     for layer in backbone.layers[1:]:
         copy = _copy_layer(layer)
         inputs = tf.nest.map_structure(lambda tensor: copies[id(tensor)], layer.input)
-        copies[id(layer.output)] = copy(inputs)
+        output = copy(inputs)
         copy.set_weights(layer.get_weights())
+        if id(layer.output) in stages:
+            # Does nothing: it gives the map a name that `get_layer` finds in any backbone.
+            output = tf.keras.layers.Activation("linear", name=stages[id(layer.output)])(output)
+        copies[id(layer.output)] = output
     return {stage: copies[id(tensor)] for stage, tensor in backbone.output.items()}
 
 

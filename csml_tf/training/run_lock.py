@@ -24,7 +24,7 @@ def hold(directory, flag="--model_dir"):
     says so and the block runs without.
 
     Args:
-        directory: path of the run directory.
+        directory: path of the run directory, or of another one that has one writer.
         flag: of the tool, that chooses another directory.
 
     Yields:
@@ -70,7 +70,7 @@ def _lock(path, flag):
             file.close()
             path.unlink(missing_ok=True)
             logging.warning(
-                "%s cannot be locked (%s): see that no second process trains there.",
+                "%s cannot be locked (%s): see that no second process writes there.",
                 path.parent,
                 error.strerror or error,
             )

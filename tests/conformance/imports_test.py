@@ -28,6 +28,7 @@ ROWS = {
     "csml_tf.export": 4,
     "csml_tf.ablation": 5,
     "csml_tf.benchmarks": 5,
+    "csml_tf.extraction": 5,
     "csml_tf.zoo": 5,
     "csml_tf.reports": 5,
     "csml_tf": 6,  # The public names in csml_tf/__init__.py.

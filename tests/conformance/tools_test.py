@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import numpy as np
 from absl.testing import absltest
 
 from csml_tf.export import saved_model
@@ -36,6 +37,14 @@ def benchmark(*arguments):
     return ["tools/benchmark.py", *arguments]
 
 
+def extract(model, *arguments):
+    return ["tools/extract.py", model, *arguments]
+
+
+def export(*arguments):
+    return ["tools/export.py", *arguments]
+
+
 class ToolsTest(absltest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -64,6 +73,8 @@ class ToolsTest(absltest.TestCase):
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
         linear, cached = "--protocol=linear", "--protocol=linear_cached"
         tiny = "--gin_bindings=GLOBAL_BATCH_SIZE = 2"
+        images, npz = f"--images={folder}/corrupt", f"--output={folder}/features.npz"
+        saved, exported = f"--model_dir={folder}/model", f"--output={folder}/exported"
         # Name -> (command line, exit code, what its one line on stderr has to say).
         cls.bad = {
             "unknown recipe": (
@@ -222,11 +233,71 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "steps 1 to 22, got 99",
             ),
-            "no benchmark": (benchmark(), 2, "one of step, pipeline, knn: "),
-            "unknown benchmark": (benchmark("pipelines"), 2, "one of step, pipeline, knn: "),
+            "no benchmark": (benchmark(), 2, "one of step, pipeline, knn, extract: "),
+            "unknown benchmark": (
+                benchmark("pipelines"),
+                2,
+                "one of step, pipeline, knn, extract: ",
+            ),
             "two benchmarks": (benchmark("step", "knn"), 2, "Unexpected arguments"),
             "size": (benchmark("pipeline", "--res=0"), 2, "res, batch and windows must be"),
             "many neighbors": (benchmark("knn", "--n=4", "--k=4"), 2, "k from 1 to n - 1"),
+            "small images": (benchmark("extract", "--res=31"), 2, "res at least 32"),
+            "extract: no model": (
+                extract("--model=r51", images, npz),
+                2,
+                "no model 'r51'",
+            ),
+            "extract: no folder": (
+                extract(model, f"--images={folder}/no", npz),
+                2,
+                "There is no folder",
+            ),
+            "extract: no images": (
+                extract(model, f"--images={folder}/empty", npz),
+                2,
+                "No image in",
+            ),
+            "extract: output in a file": (
+                extract(model, images, f"--output={folder}/one/000.png/features.npz"),
+                2,
+                "cannot be made .*--output",
+            ),
+            "extract: other output": (
+                extract(model, images, f"--output={folder}/one"),
+                2,
+                "holds other files",
+            ),
+            "extract: format": (
+                extract(model, images, npz, "--format=parquet"),
+                2,
+                "--format=parquet does not fit --output=",
+            ),
+            "export: no run": (
+                export(f"--model_dir={folder}/unfinished", exported),
+                2,
+                "let tools/train.py finish",
+            ),
+            "export: precision": (
+                export(saved, exported, "--format=keras", "--precision=int8"),
+                2,
+                "--precision=int8 does not fit --format=keras: choose one of float32, float16",
+            ),
+            "export: int8 without images": (
+                export(saved, exported, "--format=tflite", "--precision=int8"),
+                2,
+                "name some with --dataset",
+            ),
+            "export: over something else": (
+                export(saved, f"--output={folder}/one"),
+                2,
+                "will not be replaced: choose another --output",
+            ),
+            "export: output in a file": (
+                export(saved, f"--output={folder}/one/000.png/export"),
+                2,
+                "cannot be made",
+            ),
             "json": (evaluate(model, f"--json={folder}/no/x.json"), 2, "x.json cannot be written"),
         }
         cls.good = {
@@ -234,6 +305,8 @@ class ToolsTest(absltest.TestCase):
             "linear": evaluate(model, linear, "--epochs=1"),
             "report": report(output, quickstart, "--gin_bindings=WIDTH = 1"),
             "page": page(f"--output={folder}/page", f"--model_dir={folder}/moved", "--noimages"),
+            "extract": extract(model, images, npz),
+            "export": export(saved, exported, "--format=keras", "--licence=MIT"),
             "benchmark": benchmark("knn", "--n=50", "--d=4", "--k=2"),
             **{f"{tool} --help": [tool, "--help"] for tool in TOOLS},
             **{f"{tool} --helpfull": [tool, "--helpfull"] for tool in TOOLS},
@@ -312,6 +385,25 @@ class ToolsTest(absltest.TestCase):
         self.assertStartsWith(stdout, f"{path}: 4 parts about moved, in progress or stopped: 1 of ")
         self.assertIn("left out, and the page says why: nearest to unseen images", stdout)
         self.assertStartsWith(path.read_text(), "<!doctype html>")
+
+    def test_extract(self):
+        code, stdout, stderr = self.results["extract"]
+        self.assertEqual(code, 0)
+        self.assertRegex(stdout, r"^.*/features.npz: 11 features of .*\n$")
+        self.assertIn("1 files are no readable images: 003.png", stdout)
+        self.assertNotIn("Traceback", stderr)
+        with np.load(self.folder / "features.npz") as arrays:
+            self.assertEqual(arrays["bad_paths"].tolist(), ["003.png"])
+            self.assertEqual(arrays["features"].shape, (11, 4))
+
+    def test_export(self):
+        code, stdout, _ = self.results["export"]
+        self.assertEqual(code, 0)
+        self.assertRegex(stdout, r"^.*/exported: exported as keras in float32, .*\n$")
+        self.assertEqual(
+            sorted(path.name for path in (self.folder / "exported").iterdir()),
+            ["README.md", "csml_tf.json", "encoder.keras"],
+        )
 
     def test_benchmark_is_one_line_of_json(self):
         code, stdout, _ = self.results["benchmark"]

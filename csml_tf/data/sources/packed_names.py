@@ -41,6 +41,12 @@ class PackedNames:
         """All names with a zero byte between them, as bytes."""
         return self._joined.numpy()
 
+    def slice(self, start, stop):
+        """The names, a list of str, from `start` up to, but without, `stop`."""
+        begin, end = self._starts[start], self._starts[stop]
+        part = tf.strings.substr(self._joined, begin, end - begin - 1).numpy()
+        return [os.fsdecode(name) for name in part.split(b"\0")] if stop > start else []
+
     def gather(self, index):
         """Scalar int64 in [0, len) -> scalar string; usable inside a tf.data map."""
         start, stop = tf.gather(self._starts, index), tf.gather(self._starts, index + 1)

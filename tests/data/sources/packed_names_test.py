@@ -17,6 +17,12 @@ class PackedNamesTest(tf.test.TestCase):
         gathered = [os.fsdecode(name) for name in dataset.as_numpy_iterator()]
         self.assertEqual(gathered, [NAMES[i] for i in (2, 0, 3, 1)])
 
+    def test_slices(self):
+        names = packed_names.PackedNames(NAMES)
+        for start in range(5):
+            for stop in range(start, 5):
+                self.assertEqual(names.slice(start, stop), NAMES[start:stop])
+
     def test_one_name(self):
         names = packed_names.PackedNames(["a"])
         self.assertEqual((len(names), list(names), names.gather(0)), (1, ["a"], b"a"))

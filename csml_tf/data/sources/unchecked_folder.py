@@ -1,0 +1,46 @@
+"""A folder of image files as it is, broken ones included."""
+
+import os
+
+import tensorflow as tf
+
+from csml_tf.data.sources import base, folder_listing, packed_names
+
+
+class UncheckedFolder(base.ImageSource):
+    """All image files below a folder, in the order of `FolderSource`; none is opened beforehand.
+
+    Reading a broken file is an error, which the caller has to expect. So every file keeps its
+    index, and a folder of any size is opened in the time that listing it takes.
+
+    Args:
+        directory: str, path of the folder; `~` is the home folder.
+
+    Attributes:
+        files: `PackedNames`, the paths below `directory`, with slashes.
+
+    Raises:
+        InputError: if there is no such folder, or no image in it.
+    """
+
+    def __init__(self, directory):
+        self.name = f"folder:{directory}"
+        self._directory = os.path.expanduser(directory)
+        files, _, _ = folder_listing.list_files(self._directory)
+        self.files = packed_names.PackedNames(files)
+
+    def __len__(self):
+        return len(self.files)
+
+    @property
+    def fingerprint(self):
+        """Digest of the files' names, not of what is in them."""
+        return base.digest(self.files.joined)
+
+    @property
+    def paths(self):
+        return [os.path.join(self._directory, file) for file in self.files]
+
+    def read_with(self, index, decode):
+        file = self.files.gather(tf.cast(index, tf.int64))
+        return decode(tf.io.read_file(tf.strings.join([self._directory, "/", file])))

@@ -1,0 +1,168 @@
+"""The model card: what a set of weights is, where it comes from, how to use it.
+
+One dict of plain values, whoever writes it: the end of a run, `tools/export.py` or the zoo.
+It lies beside the weights as JSON, and as `README.md` for people. Its entries, of which a
+model from elsewhere may lack some:
+
+    id, format, precision   what it is
+    recipe                  {knob: value}, as of `config.gin`
+    data                    name of the training images
+    data_fingerprint        digest that tells them from others
+    epochs, csml_tf, commit how long, and by which code
+    metrics                 list of {"name", "value", "protocol"}
+    image_size, resize_size pixels of the view it was trained for, and of the shorter side before
+                            the cut
+    feature_dim             length of the features
+    licence                 of the weights, or "not stated"
+    parity                  how far an export is from the model that it was made of
+    bytes, files            size of all, and of each its path, bytes and sha256
+"""
+
+import hashlib
+import json
+import pathlib
+
+from csml_tf.errors import InputError
+
+# SavedModel's own place for files that are not part of the graph.
+EXTRA_ASSETS = pathlib.Path("assets.extra")
+NOT_STATED = "not stated"
+_NAME = "csml_tf.json"
+_README = "README.md"
+_CHUNK_BYTES = 2**20
+_USE = {
+    "saved_model": """import tensorflow as tf
+
+encoder = tf.keras.models.load_model("DIR", compile=False)
+features = encoder(images)""",
+    "keras": """import tensorflow as tf
+
+encoder = tf.keras.models.load_model("DIR/encoder.keras", compile=False)
+features = encoder(images)""",
+    "tflite": """import tensorflow as tf
+
+encoder = tf.lite.Interpreter("DIR/encoder.tflite").get_signature_runner()
+features = encoder(images=images)["features"]""",
+}
+
+
+def write(folder, card):
+    """Writes the card of the files in a folder, as JSON and as README.md.
+
+    Args:
+        folder: that holds the model, and nothing else.
+        card: dict of plain values; sizes and checksums of the files are added to it. A
+            "saved_model" keeps the JSON in its `assets.extra/`.
+    """
+    folder = pathlib.Path(folder)
+    path = folder / _NAME
+    if card.get("format") == "saved_model":
+        path = folder / EXTRA_ASSETS / _NAME
+        path.parent.mkdir(exist_ok=True)
+    files = describe_files(folder)
+    card = {"licence": NOT_STATED, **card, "bytes": sum(f["bytes"] for f in files), "files": files}
+    path.write_text(json.dumps(card, indent=2, default=str) + "\n", encoding="utf-8")
+    (folder / _README).write_text(describe(card), encoding="utf-8")
+
+
+def read(folder):
+    """The card of a folder, or {} where there is none.
+
+    Raises:
+        InputError: if it is damaged.
+    """
+    for path in (pathlib.Path(folder, EXTRA_ASSETS, _NAME), pathlib.Path(folder, _NAME)):
+        if path.exists():
+            try:
+                return json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise InputError(f"The model card {path} is damaged: export it again.") from error
+    return {}
+
+
+def metric(name, value, protocol):
+    """An entry of a card's "metrics".
+
+    Args:
+        name: of the figure, such as "kNN top-1".
+        value: float; accuracies are in [0, 1].
+        protocol: in words, all that the figure depends on.
+    """
+    return {"name": name, "value": value, "protocol": protocol}
+
+
+def describe_files(folder):
+    """[{"path", "bytes", "sha256"}] of the files below a folder, cards left out."""
+    folder = pathlib.Path(folder)
+    return [
+        {
+            "path": path.relative_to(folder).as_posix(),
+            "bytes": path.stat().st_size,
+            "sha256": _sha256(path),
+        }
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in (_NAME, _README)
+    ]
+
+
+def describe(card):
+    """The card for people, in Markdown."""
+    name = card.get("id", "encoder")
+    lines = [f"# {name}", "", "An image encoder, pretrained without labels by csml_tf.", ""]
+    lines += ["```python", _USE[card.get("format", "saved_model")], "```", ""]
+    lines += ["## What goes in and comes out", "", _describe_images(card), ""]
+    lines += ["## What it is", "", "| | |", "|---|---|"]
+    lines += [f"| {row} | {value} |" for row, value in _facts(card)]
+    lines += ["", "## How good it is", ""]
+    metrics = card.get("metrics") or []
+    lines += [f"* {m['name']} {m['value']:.2%} ({m['protocol']})" for m in metrics]
+    lines += [] if metrics else ["Not measured."]
+    if card.get("parity"):
+        lines += ["", "## Beside the model that it was made of", "", f"{card['parity']['text']}."]
+    if card.get("recipe"):
+        lines += ["", "## Recipe", "", "```"]
+        lines += [f"{knob} = {value!r}" for knob, value in card["recipe"].items()] + ["```"]
+    lines += ["", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|"]
+    lines += [f"| `{f['path']}` | {f['bytes']:,} | `{f['sha256']}` |" for f in card["files"]]
+    return "\n".join(lines) + "\n"
+
+
+def _describe_images(card):
+    size, resize = card.get("image_size"), card.get("resize_size")
+    text = (
+        "RGB images, float32 in [0, 1], [batch, height, width, 3]; normalisation is inside. "
+        f"Pooled features, float32, [batch, {card.get('feature_dim', 'feature_dim')}]."
+    )
+    if card.get("format") == "tflite":
+        return f"{text} The model has one size of image, {size} × {size} px, and a batch of one."
+    if size is None:
+        return text
+    return (
+        f"{text} Any size from 32 px up. Trained for {size} px; measured on images whose shorter "
+        f"side was scaled to {resize or size} px (bilinear, antialiased), centre {size} px."
+    )
+
+
+def _facts(card):
+    """[(name, text)] of what is known."""
+    code = f"csml_tf {card['csml_tf']}" if "csml_tf" in card else "not recorded"
+    data = card.get("data", "not recorded")
+    if "data_fingerprint" in card:
+        data += f" (fingerprint {card['data_fingerprint']})"
+    return [
+        ("id", card.get("id", "not recorded")),
+        ("format", f"{card.get('format', 'saved_model')}, {card.get('precision', 'float32')}"),
+        ("trained on", data),
+        ("epochs", card.get("epochs", "not recorded")),
+        ("code", f"{code}, commit {card.get('commit') or 'unknown'}"),
+        ("size", f"{card['bytes']:,} bytes"),
+        ("licence of the weights", card.get("licence", NOT_STATED)),
+    ]
+
+
+def _sha256(path):
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            state.update(chunk)
+    return state.hexdigest()

@@ -1,0 +1,78 @@
+"""TensorFlow Lite: one file for phones and small machines."""
+
+import contextlib
+import io
+import logging as std_logging
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from csml_tf.quiet import quiet
+
+_SIGNATURE = "serving_default"
+
+
+def convert(model, image_size, precision, samples=None):
+    """An encoder as a TFLite model with one signature: images -> features.
+
+    Images and features are float32 whatever the precision, so that one program serves all
+    three. Batch and size are fixed, which the runtime's fast kernels want.
+
+    Args:
+        model: as `saved_model.load` returns it.
+        image_size: height and width, pixels.
+        precision: "float32"; "float16": weights stored in half precision; "int8": weights
+            and all that is computed between the first and the last layer.
+        samples: [num_images, image_size, image_size, 3] float32 in [0, 1] whose
+            activations set the scales of int8; used by nothing else.
+
+    Returns:
+        bytes of the file.
+    """
+    spec = tf.TensorSpec([1, image_size, image_size, 3], tf.float32, name="images")
+
+    @tf.function(input_signature=[spec])
+    def serving_default(images):
+        return {"features": model(images, training=False)}
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [serving_default.get_concrete_function()], model
+    )
+    if precision != "float32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if precision == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if precision == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.representative_dataset = lambda: ([image[None]] for image in samples)
+    with quiet(), _without_notes():
+        return converter.convert()
+
+
+def run(content, images):
+    """The features that a TFLite model makes of images, one by one: [num_images, dim].
+
+    Args:
+        content: bytes of the model.
+        images: [num_images, height, width, 3] float32 in [0, 1].
+    """
+    with warnings.catch_warnings(), _without_notes():
+        # Later TensorFlows announce that the interpreter moves to a package of its own.
+        warnings.simplefilter("ignore")
+        runner = tf.lite.Interpreter(model_content=content).get_signature_runner(_SIGNATURE)
+        return np.concatenate([runner(images=image[None])["features"] for image in images])
+
+
+@contextlib.contextmanager
+def _without_notes():
+    """Without what the converter says about every conversion, on the terminal and as warnings."""
+    logger = std_logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(std_logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Features of folders of any size, into files."""

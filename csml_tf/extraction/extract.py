@@ -1,0 +1,166 @@
+"""The features of all images of a folder, into files: what happens when."""
+
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from csml_tf import features, progress
+from csml_tf.data.sources import folder_listing, unchecked_folder
+from csml_tf.errors import InputError
+from csml_tf.extraction import files
+from csml_tf.extraction.part_folder import PartFolder, refuse_another
+from csml_tf.training import run_lock
+
+FORMATS = tuple(files.FORMATS)
+
+
+def run(encoder, images, output, layer="features", format_=None, batch_size=64, part_images=8192):
+    """Writes the features of every image below a folder, in the order of `FolderSource`.
+
+    Parts of `part_images` images are written on the way, each at once, so that memory does
+    not grow with the folder and a repeated call goes on after the last part. Files that
+    are no readable images are left out, logged and listed in the output.
+
+    Args:
+        encoder: `evaluation.frozen_encoder.FrozenEncoder`.
+        images: folder.
+        output: a file "NAME.npz" or "NAME.parquet", whose parts lie in "NAME.npz.parts/" until
+            it is complete; any other name is a folder, and the parts are the result.
+        layer: one of `frozen_encoder.LAYERS`; maps are average-pooled.
+        format_: one of `FORMATS`; None takes that of `output`, "npz" for a folder.
+        batch_size: images per call of the encoder.
+        part_images: files of a part; a multiple of `batch_size` makes no smaller batches.
+
+    Returns:
+        One line about the result.
+
+    Raises:
+        InputError: if there are no images, or none that can be read, the output cannot be
+            written or holds features of something else.
+    """
+    if min(batch_size, part_images) < 1:
+        raise InputError(
+            f"Batch and parts must have at least 1 image, got {batch_size} and {part_images}."
+        )
+    output = pathlib.Path(output).expanduser()
+    file_format, is_file = _choose_format(output, format_)
+    encode = encoder.encode(layer)
+    source = unchecked_folder.UncheckedFolder(str(images))
+    logging.info("%s: %d files", source.name, len(source))
+    view = encoder.center_view
+    card = {
+        "model": encoder.id,
+        "model_sha256": encoder.digest(),
+        "layer": layer,
+        "view": f"shorter side {view.resize_size} px, centre {view.image_size} px",
+        "images": source.name,
+        "images_fingerprint": source.fingerprint,
+        "num_images": len(source),
+        "part_images": part_images,
+        "format": file_format.suffix[1:],
+    }
+    if is_file and output.exists():
+        there = file_format.read_card(output)
+        refuse_another(there, card, output)
+        return f"{output} is there already: {_describe(there)}"
+    parts = PartFolder(f"{output}.parts" if is_file else output, file_format, card)
+    with run_lock.hold(parts.path, "--output"):
+        parts.claim()
+        card["feature_dim"] = _fill(parts, encode, source, view, batch_size)
+        card.update(_sum_up(parts, file_format))
+        if not card["num_features"]:
+            shutil.rmtree(parts.path)
+            raise InputError(
+                f"None of the {len(source)} files in {images} is a readable image: "
+                f"{folder_listing.shorten(card['bad_paths'])}."
+            )
+        parts.finish(card)
+        if is_file:
+            file_format.merge(parts.files(), output, card)
+    if is_file:
+        shutil.rmtree(parts.path, ignore_errors=True)
+    return f"{output}: {_describe(card)}"
+
+
+def _fill(parts, encode, source, view, batch_size):
+    """Makes the parts that are missing; -> length of a row."""
+    # Before the first image: whether the encoder takes this size at all, and its width.
+    blank = tf.zeros([1, view.image_size, view.image_size, 3])
+    dim = encode(blank).shape[1]
+    number = parts.count_finished()
+    start = number * parts.part_images
+    if number:
+        logging.info("Going on after part %d of %d.", number, parts.num_parts)
+    nothing = (np.empty([0], np.int64), np.empty([0, dim], np.float32))
+    pending = [nothing]
+    with progress.bar(len(source) - min(start, len(source)), "features", "images") as advance:
+        for indices, found in features.extract_readable(encode, source, view, batch_size, start):
+            advance(int(indices[-1]) + 1 - start)
+            start = int(indices[-1]) + 1
+            while indices[-1] // parts.part_images > number:
+                end = np.searchsorted(indices, (number + 1) * parts.part_images)
+                pending.append((indices[:end], found[:end]))
+                _save(parts, number, source, pending)
+                indices, found, pending = indices[end:], found[end:], [nothing]
+                number += 1
+            pending.append((indices, found))
+    while number < parts.num_parts:
+        _save(parts, number, source, pending)
+        pending = [nothing]
+        number += 1
+    return dim
+
+
+def _save(parts, number, source, pending):
+    """Writes a part: all of its images that are not pending are broken."""
+    indices, found = (np.concatenate(arrays) for arrays in zip(*pending))
+    start = number * parts.part_images
+    names = source.files.slice(start, min(start + parts.part_images, len(source)))
+    names = np.array(names)
+    is_good = np.zeros(len(names), bool)
+    is_good[indices - start] = True
+    if not is_good.all():
+        bad_names = names[~is_good].tolist()
+        logging.warning(
+            "%d files are no readable images: %s.",
+            len(bad_names),
+            folder_listing.shorten(bad_names),
+        )
+    parts.save(number, files.Rows(names[is_good], found, names[~is_good]))
+
+
+def _sum_up(parts, file_format):
+    """{"num_features", "bad_paths"} of all parts."""
+    counts, bad_paths = zip(*(file_format.read_bad_paths(file) for file in parts.files()))
+    return {
+        "num_features": sum(counts),
+        "bad_paths": [name for names in bad_paths for name in names],
+    }
+
+
+def _describe(card):
+    """What an extraction has found, in a line."""
+    text = (
+        f"{card['num_features']} features of {card['feature_dim']} numbers "
+        f"({card['layer']} of {card['model']}, {card['view']}; {card['images']})"
+    )
+    bad_paths = card["bad_paths"]
+    if bad_paths:
+        text += (
+            f"; {len(bad_paths)} files are no readable images: {folder_listing.shorten(bad_paths)}"
+        )
+    return text
+
+
+def _choose_format(output, format_):
+    """-> (the format's object, whether `output` is one file of it)."""
+    known = {file_format.suffix: name for name, file_format in files.FORMATS.items()}
+    of_output = known.get(output.suffix)
+    if of_output and format_ not in (None, of_output):
+        raise InputError(
+            f"--format={format_} does not fit --output={output}: leave one of the two out."
+        )
+    return files.FORMATS[of_output or format_ or "npz"](), of_output is not None

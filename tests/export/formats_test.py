@@ -1,0 +1,231 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.errors import InputError
+from csml_tf.export import formats, model_card, saved_model, tflite
+from tests.data.sources import image_files
+from tests.training import tiny_run
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
+CARD = {"id": "tiny", "image_size": 32, "resize_size": 36, "metrics": []}
+STRANGER = """
+import sys
+sys.modules["csml_tf"] = None  # An import of it fails.
+import numpy as np
+import tensorflow as tf
+features = {}
+for name in NAMES:
+    model = tf.keras.models.load_model(name, compile=False)
+    key = name.split("/")[0]
+    images = np.load("images.npy")
+    features[key] = model(images)
+    features[key + "_training"] = model(images, training=True)
+    features[key + "_dtypes"] = [w.dtype.name for w in model.trainable_weights]
+np.savez("features.npz", **features)
+"""
+
+
+class FormatsTest(tf.test.TestCase, parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        tf.keras.utils.set_random_seed(0)
+        cls.folder = tiny_run.make_temp_dir(cls.addClassCleanup)
+        encoder = tiny_run.make_encoder()
+        rng = np.random.default_rng(0)
+        for variable in encoder.variables:
+            variable.assign(variable + rng.uniform(0.0, 0.3, variable.shape))
+        saved_model.export(encoder, cls.folder / "model", MEAN, STD, CARD, {"queue": np.ones(3)})
+        cls.model = saved_model.load(cls.folder / "model")
+        cls.images = rng.uniform(size=[8, 32, 32, 3]).astype(np.float32)
+        cls.features = cls.model(cls.images).numpy()
+        # The reference of float16: NumPy's rounding of the kernels, and nothing else.
+        cls.rounded = saved_model.load(cls.folder / "model")
+        cls.rounded.set_weights(
+            [w.astype("float16") if w.ndim > 1 else w for w in cls.rounded.get_weights()]
+        )
+        cls.rounded_features = cls.rounded(cls.images).numpy()
+        image_files.write_pngs(cls.folder / "images", 20)
+        cls.lines = {
+            name: cls.export(name, *arguments)
+            for name, *arguments in (
+                ("saved32",),
+                ("saved16", "saved_model", "float16"),
+                ("keras32", "keras"),
+                ("keras16", "keras", "float16"),
+                ("lite32", "tflite"),
+                ("lite16", "tflite", "float16"),
+                ("lite8", "tflite", "int8", f"folder:{cls.folder}/images"),
+            )
+        }
+
+    @classmethod
+    def export(cls, name, *arguments, **options):
+        return formats.export(cls.folder / "model", cls.folder / name, *arguments, **options)
+
+    def test_opens_without_this_package(self):
+        names = ["saved32", "saved16", "keras32/encoder.keras", "keras16/encoder.keras"]
+        np.save(self.folder / "images.npy", self.images)
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", STRANGER.replace("NAMES", repr(names))],
+            cwd=self.folder,
+            check=True,
+        )
+        found = np.load(self.folder / "features.npz")
+        for name in ("saved32", "keras32"):
+            self.assertAllClose(found[name], self.features, rtol=1e-5)
+        for name in ("saved16", "keras16"):
+            self.assertAllClose(found[name], self.rounded_features, rtol=1e-5)
+        self.assertNotAllClose(self.features, self.rounded_features, rtol=1e-5)
+        # A Keras file is float32 once it is loaded; float16 variables must not be trained.
+        for name in ("saved32", "keras32", "keras16"):
+            self.assertEqual({*found[f"{name}_dtypes"]}, {"float32"})
+            self.assertNotAllClose(found[f"{name}_training"], found[name])
+        self.assertEmpty(found["saved16_dtypes"])
+        self.assertAllEqual(found["saved16_training"], found["saved16"])
+
+    @parameterized.parameters(("lite32", 1e-4), ("lite16", 2e-3))
+    def test_tflite(self, name, tolerance):
+        content = (self.folder / name / "encoder.tflite").read_bytes()
+        found = tflite.run(content, self.images)
+        self.assertAllClose(found, self.features, rtol=tolerance, atol=tolerance)
+
+    def test_tflite_int8(self):
+        content = (self.folder / "lite8" / "encoder.tflite").read_bytes()
+        found = tflite.run(content, self.images)
+        self.assertEqual((found.dtype, found.shape), (np.float32, self.features.shape))
+        cosines = np.sum(found * self.features, axis=1) / (
+            np.linalg.norm(found, axis=1) * np.linalg.norm(self.features, axis=1)
+        )
+        self.assertAllGreater(cosines, 0.98)
+        details = tf.lite.Interpreter(model_content=content).get_tensor_details()
+        kinds = [tensor["dtype"] for tensor in details if len(tensor["shape"]) == 4]
+        # All maps and kernels; the images alone come in float32.
+        self.assertEqual(kinds.count(np.float32), 1)
+        self.assertGreater(kinds.count(np.int8), 7)
+
+    @parameterized.parameters(("saved", 16), ("keras", 16), ("lite", 16), ("lite", 8))
+    def test_kernels_take_less_room(self, name, bits):
+        def weigh(folder):
+            files = model_card.read(self.folder / folder)["files"]
+            return sum(
+                f["bytes"]
+                for f in files
+                if "variables.data" in f["path"] or f["path"].startswith("encoder.")
+            )
+
+        self.assertLess(weigh(f"{name}{bits}"), weigh(f"{name}32"))
+
+    def test_signatures_of_half_precision(self):
+        signatures = tf.saved_model.load(str(self.folder / "saved16")).signatures
+        self.assertEqual({*signatures}, {"serving_default", "embed", "endpoints"})
+        images = tf.constant(self.images)
+        embedding = signatures["embed"](images=images)["embedding"]
+        self.assertAllClose(embedding, self.rounded.projection_head(self.rounded_features), 1e-4)
+        maps = signatures["endpoints"](images=images)
+        expected = saved_model.make_endpoints_model(self.rounded)(self.images)
+        for name, tensor in expected.items():
+            self.assertAllClose(maps[name], tensor, rtol=1e-4, atol=1e-5)
+
+    def test_saved_again_with_all_that_was_there(self):
+        self.assertAllEqual(
+            saved_model.read_training_state(self.folder / "saved32")["queue"], np.ones(3)
+        )
+        again = formats.export(self.folder / "saved32", self.folder / "again")
+        self.assertIn("differ by at most 0,", again)
+
+    def test_card(self):
+        card = model_card.read(self.folder / "lite8")
+        expected = {**CARD, "format": "tflite", "precision": "int8", "licence": "not stated"}
+        self.assertContainsSubset(expected, card)
+        self.assertEqual(card["feature_dim"], 4)
+        self.assertEqual([f["path"] for f in card["files"]], ["encoder.tflite"])
+        self.assertStartsWith(self.lines["lite8"], f"{self.folder}/lite8: tiny as tflite in int8")
+        self.assertIn("4 images of folder:", self.lines["lite8"])
+        self.assertIn("64 images of random pixels, 32 px", self.lines["lite32"])
+        text = (self.folder / "lite8" / "README.md").read_text()
+        self.assertIn("encoder.tflite", text)
+        self.assertIn("32 × 32 px, and a batch of one", text)
+
+    def test_image_size_and_licence(self):
+        self.export("small", "tflite", image_size=40, licence="MIT")
+        card = model_card.read(self.folder / "small")
+        self.assertEqual((card["image_size"], card["licence"]), (40, "MIT"))
+        content = (self.folder / "small" / "encoder.tflite").read_bytes()
+        (details,) = tf.lite.Interpreter(model_content=content).get_input_details()
+        self.assertAllEqual(details["shape"], [1, 40, 40, 3])
+
+    def write_result(self, encoder_id):
+        path = self.folder / f"{encoder_id}.json"
+        result = {
+            "protocol": "knn",
+            "encoder": {"id": encoder_id},
+            "result": {"top1": 0.5},
+            "settings": {"k": [20]},
+            "data": {"train": {"name": "a"}, "test": {"name": "b"}},
+        }
+        path.write_text(json.dumps(result))
+        return path
+
+    def test_results(self):
+        self.export("measured", "keras", results=[self.write_result("tiny")])
+        (metric,) = model_card.read(self.folder / "measured")["metrics"]
+        expected = {"name": "knn top-1", "value": 0.5, "protocol": "k=[20]; train: a, test: b"}
+        self.assertEqual(metric, expected)
+
+    def test_refuses_results(self):
+        with self.assertRaisesRegex(InputError, "measured on huge, and this model is tiny"):
+            self.export("no", results=[self.write_result("huge")])
+        for path in ("missing.json", "model/assets.extra/csml_tf.json"):
+            with self.assertRaisesRegex(InputError, "is no result with a top-1"):
+                self.export("no", results=[self.folder / path])
+
+    @parameterized.parameters(
+        ("saved_model", "int8", "float32, float16"),
+        ("keras", "int8", "float32, float16"),
+    )
+    def test_refuses_precision(self, format_, precision, known):
+        message = f"--precision={precision} does not fit --format={format_}: .* {known}"
+        with self.assertRaisesRegex(InputError, message):
+            self.export("no", format_, precision)
+
+    def test_int8_wants_images(self):
+        with self.assertRaisesRegex(InputError, "name some with --dataset"):
+            self.export("no", "tflite", "int8")
+
+    def test_refuses_rounded_weights(self):
+        with self.assertRaisesRegex(InputError, "rounded weights .float16.: export from"):
+            formats.export(self.folder / "saved16", self.folder / "no")
+
+    def test_refuses_another_kind_of_saved_model(self):
+        dense = tf.keras.Sequential([tf.keras.Input([8]), tf.keras.layers.Dense(2)])
+        dense.save(self.folder / "foreign", save_format="tf")
+        tf.saved_model.save(dense, str(self.folder / "plain"))
+        for name in ("foreign", "plain"):
+            with self.assertRaisesRegex(InputError, "not one that this package wrote"):
+                formats.export(self.folder / name, self.folder / "no")
+
+    def test_refuses_to_replace(self):
+        for name, message in (
+            ("images", "no older export"),
+            ("images/000.png", "no older export"),
+            ("model", "holds the model to be exported"),
+            (".", "holds the model to be exported"),
+            ("images/000.png/no", "cannot be made"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
+                self.export(name)
+        self.assertLen([*(self.folder / "images").iterdir()], 20)
+
+    def test_refuses_image_size(self):
+        with self.assertRaisesRegex(InputError, "at least 32 px, got 31"):
+            self.export("no", image_size=31)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,105 @@
+import hashlib
+import json
+
+from absl.testing import absltest
+
+from csml_tf.errors import InputError
+from csml_tf.export import model_card
+from tests.training import tiny_run
+
+CARD = {
+    "id": "r18_birds",
+    "format": "keras",
+    "precision": "float16",
+    "recipe": {"EPOCHS": 20, "DATASET": "folder:birds"},
+    "data": "folder:birds",
+    "data_fingerprint": "0123456789abcdef",
+    "epochs": 20,
+    "csml_tf": "0.1.0",
+    "commit": "f" * 40,
+    "metrics": [model_card.metric("kNN top-1", 0.4437, "k=200, temperature=0.1")],
+    "image_size": 32,
+    "resize_size": 36,
+    "feature_dim": 128,
+}
+
+
+class ModelCardTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder = tiny_run.make_temp_dir(self.addCleanup)
+        (self.folder / "sub").mkdir()
+        (self.folder / "sub" / "weights").write_bytes(b"abc")
+        (self.folder / "graph").write_bytes(b"defgh")
+
+    def write(self, **changes):
+        model_card.write(self.folder, {**CARD, **changes})
+        return model_card.read(self.folder)
+
+    def test_files_of_the_folder(self):
+        card = self.write()
+        self.assertEqual(card["bytes"], 8)
+        self.assertEqual([f["path"] for f in card["files"]], ["graph", "sub/weights"])
+        self.assertEqual([f["bytes"] for f in card["files"]], [5, 3])
+        for file in card["files"]:
+            content = (self.folder / file["path"]).read_bytes()
+            self.assertEqual(file["sha256"], hashlib.sha256(content).hexdigest())
+        # A card written anew describes neither the older card nor its README.
+        self.assertEqual(self.write(), card)
+
+    def test_keeps_what_it_is_given(self):
+        self.assertContainsSubset(CARD, self.write())
+
+    def test_a_saved_model_keeps_it_among_its_assets(self):
+        self.write(format="saved_model")
+        self.assertTrue((self.folder / "assets.extra" / "csml_tf.json").exists())
+        self.assertFalse((self.folder / "csml_tf.json").exists())
+
+    def test_readme_says_all_of_it(self):
+        self.write(parity={"text": "cosine at least 0.99"})
+        text = (self.folder / "README.md").read_text()
+        for part in (
+            "# r18_birds",
+            'tf.keras.models.load_model("DIR/encoder.keras"',
+            "| format | keras, float16 |",
+            "folder:birds (fingerprint 0123456789abcdef)",
+            f"csml_tf 0.1.0, commit {'f' * 40}",
+            "kNN top-1 44.37% (k=200, temperature=0.1)",
+            "shorter side was scaled to 36 px",
+            "[batch, 128]",
+            "| licence of the weights | not stated |",
+            "cosine at least 0.99",
+            "EPOCHS = 20\nDATASET = 'folder:birds'",
+            hashlib.sha256(b"abc").hexdigest(),
+        ):
+            self.assertIn(part, text)
+
+    def test_says_what_is_not_known(self):
+        model_card.write(self.folder, {})
+        text = (self.folder / "README.md").read_text()
+        self.assertIn("Not measured.", text)
+        self.assertIn("| trained on | not recorded |", text)
+        self.assertIn("commit unknown", text)
+        self.assertNotIn("None", text)
+
+    def test_licence(self):
+        self.assertEqual(self.write()["licence"], "not stated")
+        self.assertEqual(self.write(licence="CC-BY-4.0")["licence"], "CC-BY-4.0")
+
+    def test_plain_values_only_in_the_file(self):
+        self.write(recipe={"MODEL": object})
+        self.assertIn(
+            "object", json.loads((self.folder / "csml_tf.json").read_text())["recipe"]["MODEL"]
+        )
+
+    def test_no_card(self):
+        self.assertEqual(model_card.read(self.folder), {})
+
+    def test_damaged_card(self):
+        (self.folder / "csml_tf.json").write_text("{")
+        with self.assertRaisesRegex(InputError, "damaged: export it again"):
+            model_card.read(self.folder)
+
+
+if __name__ == "__main__":
+    absltest.main()
