@@ -43,8 +43,8 @@ def draw(rows, first_title, other_title):
     num_nearest = len(rows[0].nearest)
     lines = max(_caption(*cell).count("\n") + 1 for row in rows for cell in _cells(row))
     height = (_CELL_INCHES + _LINE_INCHES * lines) * len(rows) + 0.3
-    figure = canvas.figure(_CELL_INCHES * (1 + _GAP + num_nearest), height)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.03, wspace=0, hspace=0)
+    figure = canvas.figure((_CELL_INCHES + 0.1) * (1 + _GAP + num_nearest), height)
+    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.03, wspace=0, hspace=0)
     widths = [1, _GAP, *[1] * num_nearest]
     grid = figure.subplots(
         len(rows), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths}

@@ -71,7 +71,8 @@ def to_html(found, faults, run_path, dataset, weights):
         is_old = weights is not None and card.encoder["sha256"] != weights
         note = "<br><em>of other weights than the run's encoder has now</em>" if is_old else ""
         rows.append(
-            f"<tr><td><strong>{html.escape(result.strip())}</strong>{note}</td>"
+            f"<tr><td><strong>{html.escape(' '.join([result.strip(), *_best(card.result)]))}"
+            f"</strong>{note}</td>"
             f"<td>{html.escape(protocol.removesuffix(')'))}<details><summary>"
             f"{html.escape(measured.path.name)}</summary><pre>{html.escape(card.text())}</pre>"
             "</details></td></tr>"
@@ -81,3 +82,12 @@ def to_html(found, faults, run_path, dataset, weights):
     return (
         f'<table class="cards"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>{notes}'
     )
+
+
+def _best(result):
+    """In words, the best row of each table of a result that has a column "top1"."""
+    for name, rows in result.items():
+        if isinstance(rows, list) and rows and isinstance(rows[0], dict) and "top1" in rows[0]:
+            best = max(rows, key=lambda row: row["top1"])
+            where = ", ".join(f"{key} {value}" for key, value in best.items() if key != "top1")
+            yield f"top1 {best['top1']:.2%} at {where}, the best of {len(rows)} in its {name}"

@@ -60,7 +60,7 @@ footer { margin-top: 60px; padding-top: 14px; border-top: 1px solid var(--line);
   figure, .map, .tile, tr { break-inside: avoid; }
   h2 { break-after: avoid; }
   .map svg { max-height: 17cm; }
-  figure.sheet img { max-height: 23cm; width: auto; max-width: 100%; }
+  figure.sheet img { max-height: 20cm; width: auto; max-width: 100%; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

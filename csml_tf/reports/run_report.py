@@ -171,7 +171,7 @@ def _curves(record, output):
     caption = (
         "The loss, a mean over the steps of each epoch, and its parts by level of the network "
         "and by kind of query: the image's own view, its neighbour's, and the mixed (CutMix) "
-        "one. It grows while the queue fills with real keys, which is normal."
+        "one. While the queue fills with real keys the loss may grow, which is normal."
     )
     if neighbors_from is not None:
         caption += f" Dotted: from epoch {neighbors_from} on, neighbours count as positives."

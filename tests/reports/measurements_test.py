@@ -29,6 +29,14 @@ class MeasurementsTest(absltest.TestCase):
         self.assertIn("k=5+20, layer=features; train: digits:train, 7 images; 1.2 s", text)
         self.assertIn("weights     ab12", text)
 
+    def test_best_of_a_grid(self):
+        grid = [{"k": 5, "top1": 0.5}, {"k": 20, "top1": 0.75}, {"k": 200, "top1": 0.25}]
+        card = make_card({"grid": grid, "confusion": [[1, 0], [0, 1]]})
+        card.save(self.run_path / measurements.FOLDER / "knn.json")
+        self.assertIn(
+            "knn top1 75.00% at k 20, the best of 3 in its gridk=5+20", PageReader(self.html()).text
+        )
+
     def test_other_weights(self):
         self.write()
         self.assertNotIn("other weights", self.html())
