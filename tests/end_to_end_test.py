@@ -28,7 +28,8 @@ class QuickstartTest(tf.test.TestCase):
     def test_from_recipe_to_accuracy(self):
         self.addCleanup(gin.clear_config)
         directory = tiny_run.make_temp_dir(self.addCleanup) / "quickstart"
-        recipes.parse(["quickstart.gin"], ["EPOCHS = 2", "WIDTH = 4"])
+        bindings = ["EPOCHS = 2", "WIDTH = 4", "LINEAR_EVERY_EPOCHS = 2"]
+        recipes.parse(["quickstart.gin"], bindings)
         summary = recipes.pretrain(str(directory), strategies.make("none"))
         self.assertRegex(summary, r"2 epochs, loss [\d.]+, kNN top-1 [\d.]+% \(k=20, .*saved_model")
 
@@ -53,6 +54,9 @@ class QuickstartTest(tf.test.TestCase):
         card = protocols.measure("knn", encoder, *sources)
         self.assertAlmostEqual(card.result["top1"], rows[-1]["knn_top1"], delta=0.01)
         self.assertGreater(card.result["top1"], 0.5)  # Chance is 0.1.
+        card = protocols.measure("linear_cached", encoder, *sources, l2=[1e-3])
+        self.assertAlmostEqual(card.result["top1"], rows[-1]["linear_top1"], delta=0.01)
+        self.assertNotIn("linear_top1", rows[0])
         model = csml_tf.load_model(directory)
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])

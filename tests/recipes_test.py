@@ -90,6 +90,8 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         ("CenterView.resize_size = 3", "^CenterView: resize_size must be at least"),
         ("MINE_EVERY_EPOCHS = 0", "^NeighborRefresh: .*at least 1, got 5 and 0.$"),
         ("MONITOR_EVERY_EPOCHS = 0", "^KnnMonitor: every_epochs must be at least 1"),
+        ("LINEAR_EVERY_EPOCHS = -1", "^LinearMonitor: every_epochs must be at least 0, got -1"),
+        ("LinearEvaluation.l2 = 0.0", "^The strength of L2 must be above 0"),
         ("EPOCHS = '3'", "^EPOCHS must be a whole number"),
     )
     def test_rejects(self, binding, message):

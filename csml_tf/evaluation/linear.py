@@ -59,7 +59,7 @@ def measure(
         "learning_rate", the chosen one, means over the seeds, with "top1_std" and "top5_std",
         n - 1 in the denominator, if there are several; with "stage3_top1" and so on in their
         place for several layers. "grid" is a list of {"layer", "seed", "learning_rate",
-        "held_out_top1", "top1", "top5"}.
+        "held_out_top1", "top1", "top5", "chosen"}.
 
     Raises:
         InputError: if the labels do not fit, a setting is out of range, or the encoder lacks a
@@ -121,16 +121,18 @@ def measure(
 
 
 def _summarize(name, rows, rates, seeds, ks, num_layers):
-    """The headline's figures of one layer."""
+    """Chooses the learning rate of one layer and marks its rows: the headline's figures."""
     rows = [row for row in rows if row["layer"] == name]
     chosen = rates[0]
     if len(rates) > 1:
         chosen = rates[
             held_out.choose(np.reshape([row["held_out_top1"] for row in rows], [seeds, -1]))
         ]
+    for row in rows:
+        row["chosen"] = row["learning_rate"] == chosen
     figures = {}
     for k in ks:
-        values = [row[f"top{k}"] for row in rows if row["learning_rate"] == chosen]
+        values = [row[f"top{k}"] for row in rows if row["chosen"]]
         figures[f"top{k}"] = float(np.mean(values))
         if seeds > 1:
             figures[f"top{k}_std"] = float(np.std(values, ddof=1))

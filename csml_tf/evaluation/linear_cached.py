@@ -47,7 +47,7 @@ def measure(
         chosen strength, with "stage3_top1" and so on in their place for several layers; for at
         most 100 classes "confusion", [true class][predicted class] counts of test images;
         "class_names" if known; and "grid", a list of {"layer", "l2", "held_out_top1", "top1",
-        "top5", "iterations", "largest_gradient", "converged"}.
+        "top5", "iterations", "largest_gradient", "converged", "chosen"}.
 
     Raises:
         InputError: if the labels do not fit, a strength is out of range, or the encoder lacks a
@@ -71,6 +71,8 @@ def measure(
         chosen = 0
         if len(strengths) > 1:
             chosen = held_out.choose([row["held_out_top1"] for row in own_rows])
+        for i, row in enumerate(own_rows):
+            row["chosen"] = i == chosen
         best = own_rows[chosen]
         figures = {key: best[key] for key in ("top1", "top5", "l2") if key in best}
         if num_classes <= _MAX_CONFUSION_CLASSES:

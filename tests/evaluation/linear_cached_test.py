@@ -43,6 +43,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAlmostEqual(row["held_out_top1"], expected)
             self.assertTrue(row["converged"])
         best = rows[np.argmax([row["held_out_top1"] for row in rows])]
+        self.assertEqual([row for row in rows if row["chosen"]], [best])
         for figure in ("top1", "top5", "l2"):
             self.assertEqual(result[figure], best[figure])
         scores = scikit_learn_scores(train, test, best["l2"])

@@ -84,6 +84,8 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             for rate in RATES
         ]
         self.assertEqual(result["learning_rate"], RATES[np.argmax(means)])
+        for row in rows:
+            self.assertEqual(row["chosen"], row["learning_rate"] == result["learning_rate"])
         for k in (1, 5):
             first, second = (
                 row[f"top{k}"] for row in rows if row["learning_rate"] == result["learning_rate"]
