@@ -24,6 +24,7 @@ _ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step: network.")
 _STEM = flags.DEFINE_enum("stem", "imagenet", resnet.STEMS, "step: first layers of the network.")
 _WIDTH = flags.DEFINE_integer("width", 64, "step: channels of the stem.")
 _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
+_PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
 _STEPS = flags.DEFINE_integer("steps", 5, "step: timed steps; the median counts.")
 _WARMUP = flags.DEFINE_integer("warmup", 2, "step: steps before the timed ones.")
 
@@ -53,6 +54,7 @@ def measure_step():
         _QUEUE.value,
         _STEPS.value,
         _WARMUP.value,
+        _PAIRS.value,
     )
 
 
