@@ -29,6 +29,7 @@ _WIDTH = flags.DEFINE_integer("width", 64, "step, extract: channels of the stem.
 _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
 _STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the median counts.")
 _WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the timed ones.")
+_PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
@@ -56,6 +57,7 @@ def measure_step():
         _QUEUE.value,
         _STEPS.value,
         _WARMUP.value,
+        _PAIRS.value,
     )
 
 

@@ -15,7 +15,7 @@ DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 ARCHS = tuple(DEPTHS)
 
 
-def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
+def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=False):
     """Times whole steps of one level, as the authors' code has it, with ordinary batch norm.
 
     Args:
@@ -28,6 +28,7 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
         queue: keys in the queue, more than `batch`.
         steps: that are timed; the median counts.
         warmup: steps before, the first of which includes tracing.
+        pairs: whether a "csml" batch is one of pairs; its images then count as anchors.
 
     Returns:
         dict of the arguments, "step_s" (seconds: median, min, max, n), "anchors_per_s",
@@ -36,13 +37,18 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
     Raises:
         InputError: if a number is out of range.
     """
+    if pairs and (method != "csml" or batch % 2):
+        raise InputError(
+            "Only batches of csml with an even number of images are pairs: leave --pairs out, or "
+            "choose another --method or --batch."
+        )
     if min(width, res, batch, steps, warmup) < 1 or queue <= batch:
         raise InputError(
             "width, res, batch, steps and warmup must be at least 1 and queue above batch: "
             f"got {width}, {res}, {batch}, {steps}, {warmup} and {queue}."
         )
     tf.keras.utils.set_random_seed(0)
-    model = make_model(method, arch, stem, width, queue)
+    model = make_model(method, arch, stem, width, queue, pairs)
     views = {name: tf.random.normal([batch, res, res, 3]) for name in model.view_names}
     train_step = tf.function(model.train_step, autograph=False)
     warmup_s = sum(_timed(train_step, views)[0] for _ in range(warmup))
@@ -54,6 +60,7 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
     return {
         "bench": "step",
         "method": method,
+        "pairs": pairs,
         "arch": arch,
         "stem": stem,
         "width": width,
@@ -69,10 +76,10 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup):
     }
 
 
-def make_model(method, arch, stem, width, queue):
+def make_model(method, arch, stem, width, queue, pairs=False):
     """A compiled `CsMl` with the authors' settings for "csml", or MoCo v2's for "moco"."""
     make_backbone = functools.partial(resnet.make_resnet, DEPTHS[arch], width, stem)
-    settings = {"neighbor_warmup_epochs": 0}
+    settings = {"neighbor_warmup_epochs": 0, "pairs": pairs}
     if method == "moco":
         settings = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
     model = csml.CsMl(

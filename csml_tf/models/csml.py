@@ -375,7 +375,7 @@ class CsMl(tf.keras.Model):
         return finished, step_losses
 
     def _query_shares(self):
-        """{query kind: its share of the loss}."""
+        """{query kind: its share of the loss, a scalar tensor}."""
         sizes = dict.fromkeys(self.query_kinds, 1.0)
         if self.pairs:
             sizes["image"] = 2.0  # The image's query and its neighbour's.
@@ -383,7 +383,11 @@ class CsMl(tf.keras.Model):
             sizes[_SMALL] = float(self.num_small_views)
         if "mixed" in sizes and self.cutmix_warmup_epochs:
             sizes["mixed"] = tf.cast(self.epoch >= self.cutmix_warmup_epochs, tf.float32)
-        return {kind: size / sum(sizes.values()) for kind, size in sizes.items()}
+        total = sum(sizes.values())
+        # Tensors, because a function is traced for every other number of Python's.
+        return {
+            kind: tf.convert_to_tensor(size / total, tf.float32) for kind, size in sizes.items()
+        }
 
     def _split(self, tensors):
         """Nested tensors of one batch -> `accumulation_steps` of the same structure."""

@@ -122,6 +122,16 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "multiple of 3",
             ),
+            "odd pairs": (
+                train(
+                    run,
+                    f"--dataset=folder:{folder}/flat",
+                    "--gin_bindings=GLOBAL_BATCH_SIZE = 3",
+                    "--gin_bindings=PAIRS = True",
+                ),
+                2,
+                "3 images does not give each of 1 replica.* whole pairs: .* multiple of 2",
+            ),
             "other run": (
                 train(f"--model_dir={folder}/other"),
                 2,
@@ -240,6 +250,21 @@ class ToolsTest(absltest.TestCase):
                 "one of step, pipeline, knn, extract: ",
             ),
             "two benchmarks": (benchmark("step", "knn"), 2, "Unexpected arguments"),
+            "pairs of moco": (
+                benchmark("step", "--method=moco", "--pairs"),
+                2,
+                "an even number of images are pairs",
+            ),
+            "no ablation": (
+                ["tools/ablate.py", "--table", f"--output={folder}/empty"],
+                2,
+                "no ablation in .*/empty, .* give --output",
+            ),
+            "ablation of nothing": (
+                ["tools/ablate.py", f"--output={folder}/ablation"],
+                2,
+                "Give --gin_file once for each recipe",
+            ),
             "size": (benchmark("pipeline", "--res=0"), 2, "res, batch and windows must be"),
             "many neighbors": (benchmark("knn", "--n=4", "--k=4"), 2, "k from 1 to n - 1"),
             "small images": (benchmark("extract", "--res=31"), 2, "res at least 32"),
