@@ -10,6 +10,8 @@ from tensorflow.python.framework import convert_to_constants
 
 _BATCH_NORM = "FusedBatchNormV3"
 _THROUGH = ("Identity", "Cast")
+# A graph that holds its weights can be 2 GiB large.
+_MAX_BYTES = 2**30
 
 
 def fold(function):
@@ -25,8 +27,14 @@ def fold(function):
 
     Returns:
         function of that tensor to {name: output}, as the signature's `structured_outputs`;
-        what it computes differs by rounding.
+        what it computes differs by rounding. One with more than 1 GiB of weights is
+        returned as it is.
     """
+    if (
+        sum(variable.dtype.size * variable.shape.num_elements() for variable in function.variables)
+        > _MAX_BYTES
+    ):
+        return function
     frozen = convert_to_constants.convert_variables_to_constants_v2(function)
     folded = _fold_batch_norms(frozen.graph.as_graph_def())
     (images,) = (tensor.name for tensor in frozen.inputs if tensor.dtype != tf.resource)

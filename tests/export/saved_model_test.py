@@ -203,6 +203,40 @@ class MakeExportModelTest(tf.test.TestCase, parameterized.TestCase):
         for norm in norms:
             self.assertEqual((norm.momentum, norm.epsilon), (0.9, 1e-5))
 
+    def test_endpoints_of_older_exports(self):
+        """Which had no layers of the stages' very names."""
+        backbone = resnet.make_resnet(18, 2)
+        features = tf.keras.layers.GlobalAveragePooling2D()(backbone.output["stage4"])
+        endpoints = saved_model.make_endpoints_model(tf.keras.Model(backbone.input, features))
+        expected = backbone(make_images(64))
+        found = endpoints(make_images(64))
+        self.assertEqual({*found}, {*expected, "features"})
+        for stage, maps in expected.items():
+            self.assertAllEqual(found[stage], maps)
+
+    def test_endpoints_of_another_model(self):
+        images = tf.keras.Input([8, 8, 3])
+        model = tf.keras.Model(images, tf.keras.layers.Flatten()(images))
+        with self.assertRaisesRegex(ValueError, "no layer stage1, stage2, stage3, stage4"):
+            saved_model.make_endpoints_model(model)
+
+    def test_layers_of_the_stages(self):
+        trained = make_trained_encoder()
+        model, _ = saved_model.make_export_models(trained, MEAN, STD)
+        normalized = ((make_images(32) - MEAN) / STD).astype("float32")
+        expected = trained.backbone(normalized, training=False)
+        for stage in resnet.STAGES:
+            part = tf.keras.Model(model.input, model.get_layer(stage).output)
+            self.assertAllClose(part(make_images(32)), expected[stage], rtol=1e-3, atol=1e-3)
+
+    def test_without_a_head(self):
+        headless = mock.Mock(backbone=make_trained_encoder().backbone, heads={}, levels=())
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        saved_model.export(headless, folder / "model", MEAN, STD, {})
+        signatures = tf.saved_model.load(str(folder / "model")).signatures
+        self.assertEqual({*signatures}, {"serving_default", "endpoints"})
+        self.assertFalse(hasattr(saved_model.load(folder / "model"), "projection_head"))
+
     def test_weights_are_copies(self):
         trained = make_trained_encoder()
         model, _ = saved_model.make_export_models(trained, MEAN, STD)
