@@ -159,7 +159,7 @@ class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(ValueError, r"as many groups in extra_blocks .*\[2, 4\]"):
             make(2)
 
-    @parameterized.parameters([[{"stage4": 1}]], [[{"stage1": 1}]], [[{"stage5": 1}]])
+    @parameterized.parameters(({"stage4": 1},), ({"stage1": 1},), ({"stage5": 1},))
     def test_rejects_extra_blocks(self, extra_blocks):
         with self.assertRaisesRegex(
             ValueError, r"levels out of \['stage2'\], those below the deep"
