@@ -27,6 +27,8 @@ def read_version():
 
 
 REPORTS = ["matplotlib>=3.5"]
+# 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
+PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
 setuptools.setup(
     name="csml_tf",
@@ -60,8 +62,10 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.15.1,<2.16; {HOME} and {LINUX}",
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
+        "parquet": PARQUET,
         "reports": REPORTS,
         "dev": [
+            *PARQUET,
             *REPORTS,
             "pillow>=9.0",
             "psutil>=5.9",

@@ -115,10 +115,7 @@ class FrozenEncoder:
 
     def _fast_signature(self, name):
         if name not in self._functions:
-            function = self._loaded.signatures[name]
-            # Replicas want each their own copy of the weights, which a folded graph has none of.
-            is_alone = not tf.distribute.has_strategy()
-            self._functions[name] = folded_graph.fold(function) if is_alone else function
+            self._functions[name] = _make_function(self._loaded.signatures[name])
         return self._functions[name]
 
     def encode(self, layer="features"):
@@ -171,3 +168,13 @@ class FrozenEncoder:
             state.update(f"{name} {shape} {variable.dtype.name}".encode())
             state.update(variable.numpy().tobytes())
         return state.hexdigest()
+
+
+def _make_function(signature):
+    """A signature as a function of images, fast where there is one device."""
+    if not tf.distribute.has_strategy():
+        return folded_graph.fold(signature)
+    # Replicas want each their own copy of the weights, which a folded graph has none of. By its
+    # name: under a strategy TensorFlow takes the input in no other way.
+    (name,) = signature.structured_input_signature[1]
+    return lambda images: signature(**{name: images})

@@ -71,7 +71,7 @@ class ParquetFile:
     "bad_paths" and "card".
 
     Raises:
-        InputError: if pyarrow is not installed.
+        InputError: if pyarrow is not installed, or does not fit NumPy.
     """
 
     suffix = ".parquet"
@@ -82,8 +82,8 @@ class ParquetFile:
             import pyarrow.parquet
         except ImportError as error:
             raise InputError(
-                "Parquet files are written by pyarrow, which is not installed: "
-                "`pip install pyarrow`, or choose --format=npz."
+                f"Parquet files are written by pyarrow, which cannot be imported ({error}): "
+                "`pip install -e '.[parquet]'`, or write NAME.npz."
             ) from error
         self._arrow = pyarrow
 

@@ -43,9 +43,11 @@ class PackedNames:
 
     def slice(self, start, stop):
         """The names, a list of str, from `start` up to, but without, `stop`."""
+        if start >= stop:
+            return []
         begin, end = self._starts[start], self._starts[stop]
         part = tf.strings.substr(self._joined, begin, end - begin - 1).numpy()
-        return [os.fsdecode(name) for name in part.split(b"\0")] if stop > start else []
+        return [os.fsdecode(name) for name in part.split(b"\0")]
 
     def gather(self, index):
         """Scalar int64 in [0, len) -> scalar string; usable inside a tf.data map."""
