@@ -86,6 +86,7 @@ class LayerVectorsTest(tf.test.TestCase, parameterized.TestCase):
                     return function(images)
 
                 call.structured_outputs = function.structured_outputs
+                call.structured_input_signature = function.structured_input_signature
                 return call
 
         frozen = frozen_encoder.FrozenEncoder(self.frozen.directory)
