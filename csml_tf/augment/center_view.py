@@ -38,6 +38,9 @@ class CenterView:
         self.mean = tuple(mean)
         self.std = tuple(std)
 
+    def __str__(self):
+        return f"shorter side {self.resize_size} px, centre {self.image_size} px"
+
     def __call__(self, images):
         """[height, width, 3] or [batch, height, width, 3] uint8 -> the view, float32."""
         crops = resampling.resize_and_center_crop(images, self.resize_size, self.image_size)
