@@ -17,15 +17,15 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
             layers in one pass; a `tf.function`, or it is slow.
         source: `sources.base.ImageSource`.
         center_view: `augment.view.CenterView`.
-        batch_size: images per call, over all replicas; on one replica the last call gets
-            the rest.
+        batch_size: images per call, over all replicas; without a strategy in scope the
+            last call gets the rest.
         description: of the progress bar.
 
     Returns:
         [len(source), dim] float32 features, or {name: such}; row i belongs to image i.
     """
     strategy = tf.distribute.get_strategy()
-    if strategy.num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         indices = tf.range(len(source), dtype=tf.int64)
         blocks = (encode(images) for images in _batches(source, center_view, indices, batch_size))
     else:
@@ -65,10 +65,14 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
         own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
         return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
 
-    @tf.function
     def encode_all(images):
         encoded = strategy.run(encode, args=(images,))
         return tf.nest.map_structure(lambda rows: strategy.gather(rows, axis=0), encoded)
+
+    # Not around the functions of a loaded SavedModel: in a larger graph they look for the
+    # variables of their replica where there is no replica.
+    if isinstance(encode, tf.types.experimental.GenericFunction):
+        encode_all = tf.function(encode_all)
 
     for images in strategy.distribute_datasets_from_function(make_dataset):
         yield encode_all(images)

@@ -61,10 +61,8 @@ class ProtocolCard:
         ]
         settings = [f"{name}={_plain(value)}" for name, value in self.settings.items()]
         data = [f"{role}: {d['name']}, {d['images']} images" for role, d in self.data.items()]
-        return (
-            f"{self.protocol} {', '.join(numbers)} ({', '.join(settings)}; {'; '.join(data)}; "
-            f"{self.seconds:.1f} s)"
-        )
+        result = " ".join([self.protocol, ", ".join(numbers)]).strip()
+        return f"{result} ({', '.join(settings)}; {'; '.join(data)}; {self.seconds:.1f} s)"
 
     def text(self):
         """The card for people: a line for each fact, a table for each list of rows."""

@@ -125,7 +125,6 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(InputError, r"takes \w+ \(.*RGB images of 40 px"):
                 frozen.encode()
 
-
     def test_rejects_a_model_without_the_layer(self):
         foreign = frozen_encoder.FrozenEncoder(self.foreign)
         with self.assertRaisesRegex(InputError, "no signature 'embed' with an output 'embedding'"):

@@ -52,9 +52,7 @@ class LookUpTest(tf.test.TestCase):
                 self.assertEqual(
                     [os.path.basename(row["image"]) for row in own], [f"{n}.png" for n in order]
                 )
-                self.assertAllClose(
-                    [row["similarity"] for row in own], cosines[order], atol=1e-4
-                )
+                self.assertAllClose([row["similarity"] for row in own], cosines[order], atol=1e-4)
 
     def test_one_file_of_the_data_set_is_not_its_own_neighbor(self):
         path = os.path.relpath(f"{self.root}/b/5.png")
@@ -73,8 +71,9 @@ class LookUpTest(tf.test.TestCase):
         self.assertLen(others, 4)  # 5 by default.
 
     def test_images_without_files_go_by_index(self):
-        sources = memory.MemorySource(self.images[:4], name="x"), memory.MemorySource(
-            self.images[4:], name="y"
+        sources = (
+            memory.MemorySource(self.images[:4], name="x"),
+            memory.MemorySource(self.images[4:], name="y"),
         )
         path = image_files.write(image_files.encode(self.images[5], "PNG"), self.root, "copy.png")
         self.assertEqual(self.look_up(path, sources)[0]["image"], "y[1]")

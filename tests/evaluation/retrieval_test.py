@@ -24,7 +24,10 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
         digits = memory.load_digits()
-        self.train, self.test = digits.subset(range(60), "seen"), digits.subset(range(60, 90), "new")
+        self.train, self.test = (
+            digits.subset(range(60), "seen"),
+            digits.subset(range(60, 90), "new"),
+        )
 
     def check(self, row, ks, cut=slice(None)):
         gallery, queries = read_pixels(self.train, cut), read_pixels(self.test, cut)
