@@ -16,18 +16,19 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
 
     Args:
         encode: function of [batch, size, size, 3] float32 images, as `center_view`
-            makes them, that returns [batch, dim]; a `tf.function`, or it is slow.
+            makes them, that returns [batch, dim], or {name: [batch, dim]} for several
+            layers in one pass; a `tf.function`, or it is slow.
         source: `sources.base.ImageSource`.
         center_view: `augment.view.CenterView`.
-        batch_size: images per call, over all replicas; on one replica the last call gets
-            the rest.
+        batch_size: images per call, over all replicas; without a strategy in scope the
+            last call gets the rest.
         description: of the progress bar.
 
     Returns:
-        [len(source), dim] float32 features; row i belongs to image i.
+        [len(source), dim] float32 features, or {name: such}; row i belongs to image i.
     """
     strategy = tf.distribute.get_strategy()
-    if strategy.num_replicas_in_sync == 1:
+    if not tf.distribute.has_strategy():
         indices = tf.range(len(source), dtype=tf.int64)
         blocks = (encode(images) for images in _batches(source, center_view, indices, batch_size))
     else:
@@ -36,12 +37,15 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
     done = 0
     with progress.bar(len(source), description, unit="images") as advance:
         for block in blocks:
-            block = block.numpy()[: len(source) - done]
             if features is None:
-                features = np.empty([len(source), block.shape[1]], np.float32)
-            features[done : done + len(block)] = block
-            done += len(block)
-            advance(len(block))
+                features = tf.nest.map_structure(
+                    lambda rows: np.empty([len(source), rows.shape[1]], np.float32), block
+                )
+            count = min(len(tf.nest.flatten(block)[0]), len(source) - done)
+            for whole, rows in zip(tf.nest.flatten(features), tf.nest.flatten(block)):
+                whole[done : done + count] = rows[:count]
+            done += count
+            advance(count)
     return features
 
 
@@ -112,9 +116,14 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
         own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
         return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
 
-    @tf.function(autograph=False)
     def encode_all(images):
-        return strategy.gather(strategy.run(encode, args=(images,)), axis=0)
+        encoded = strategy.run(encode, args=(images,))
+        return tf.nest.map_structure(lambda rows: strategy.gather(rows, axis=0), encoded)
+
+    # Not around the functions of a loaded SavedModel: in a larger graph they look for the
+    # variables of their replica where there is no replica.
+    if isinstance(encode, tf.types.experimental.GenericFunction):
+        encode_all = tf.function(encode_all, autograph=False)
 
     for images in strategy.distribute_datasets_from_function(make_dataset):
         yield encode_all(images)

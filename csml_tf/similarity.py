@@ -43,8 +43,8 @@ def cosine_top_k(queries, bank, k, query_indices=None, on_block=None):
         bank: [num_images, dim] float32, unit length.
         k: neighbours per query, from 1 to the number of candidates.
         query_indices: [num_queries] integer or None; where the queries stand in the
-            bank. That row is left out of its own neighbours, by its index: another
-            row with the same features stays.
+            bank, -1 for one that does not. That row is left out of its own neighbours, by
+            its index: another row with the same features stays.
         on_block: called after each block with the number of queries that its work amounts
             to; the numbers add up to num_queries.
 

@@ -97,6 +97,24 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
             ]
             self.assertAllClose(found, expected, rtol=1e-4, atol=0.2)
 
+    @parameterized.parameters(1, 2)
+    def test_several_layers_in_one_pass(self, replicas):
+        make_view = center_view.CenterView(image_size=8)
+
+        @tf.function
+        def encode(images):
+            return {"sum": tf.reduce_sum(images, axis=[1, 2]), "corner": images[:, 0, 0, :2]}
+
+        strategy = tf.distribute.MirroredStrategy(
+            [f"CPU:{i}" for i in range(replicas)], tf.distribute.ReductionToOneDevice()
+        )
+        with strategy.scope():
+            actual = features.extract_features(encode, make_encoded(), make_view, batch_size=4)
+        views = [make_view(image).numpy() for image in IMAGES]
+        self.assertEqual(set(actual), {"sum", "corner"})
+        self.assertAllClose(actual["sum"], [v.sum(axis=(0, 1)) for v in views], rtol=1e-4, atol=0.2)
+        self.assertAllClose(actual["corner"], [v[0, 0, :2] for v in views], atol=0.02)
+
     def test_flatten(self):
         images = np.random.default_rng(0).normal(size=[3, 2, 4, 5])
         self.assertAllEqual(features.flatten(images), [image.ravel() for image in images])

@@ -82,6 +82,11 @@ class CosineTopKTest(tf.test.TestCase, parameterized.TestCase):
         for i, row in enumerate(indices):
             self.assertNotIn(i, row)
 
+    def test_queries_that_are_not_in_the_bank(self):
+        bank = np.eye(4, dtype="float32")
+        _, indices = similarity.cosine_top_k(bank, bank, 1, query_indices=[-1, 1, -1, 3])
+        self.assertAllEqual(indices[:, 0], [0, 0, 2, 0])
+
     def test_all_others_are_candidates(self):
         bank = small_integers(0, 5, 6)
         _, indices = similarity.cosine_top_k(bank, bank, 4, query_indices=list(range(5)))

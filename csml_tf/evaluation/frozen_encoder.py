@@ -13,6 +13,8 @@ from csml_tf.models.encoder import pool
 
 LAYERS = ("features", "embedding", "stage1", "stage2", "stage3", "stage4")
 _DEFAULT_IMAGE_SIZE = 224
+# What an exported encoder promises to take; less only where it was trained with less.
+_MIN_IMAGE_SIZE = 32
 
 
 class FrozenEncoder:
@@ -29,13 +31,18 @@ class FrozenEncoder:
             normalises inside.
 
     Raises:
-        InputError: if the model cannot be read or the size is not at least 1 px.
+        InputError: if the model cannot be read, or the size is below 32 px and below what it
+            was trained with.
     """
 
     def __init__(self, directory, image_size=None):
-        if image_size is not None and image_size < 1:
-            raise InputError(f"The image size must be at least 1 px, got {image_size}.")
         card = saved_model.read_card(directory)
+        smallest = min(_MIN_IMAGE_SIZE, card.get("image_size", _MIN_IMAGE_SIZE))
+        if image_size is not None and image_size < smallest:
+            raise InputError(
+                f"This model takes images from {smallest} px up, got {image_size}: raise or leave "
+                "out --image_size."
+            )
         self.directory = str(directory)
         self.id = card.get("id", self.directory)
         self.center_view = CenterView(
@@ -106,10 +113,13 @@ class FrozenEncoder:
         # A loaded signature does not look at the sizes itself, and may mix up images.
         size = self.center_view.image_size
         for spec in tf.nest.flatten(signatures[name].structured_input_signature):
-            if not spec.shape.is_compatible_with([None, size, size, 3]):
+            takes_batches = spec.shape.rank == 4 and spec.shape[0] is None
+            fits = takes_batches and spec.shape.is_compatible_with([None, size, size, 3])
+            if spec.dtype != tf.float32 or not fits:
                 raise InputError(
-                    f"The model in {self.directory} takes images {spec.shape}, not of {size} px: "
-                    "give the --image_size that it was made for."
+                    f"The model takes {spec.dtype.name} {spec.shape}, which are no batches of RGB "
+                    f"images of {size} px in float32: choose another --image_size, or export it "
+                    "again."
                 )
         return name
 
@@ -120,11 +130,19 @@ class FrozenEncoder:
 
     def encode(self, layer="features"):
         """As `maps`, but a stage's map is average-pooled: a function to [batch, dim]."""
-        make = self.maps(layer)
+        encode_layers = self.encode_layers([layer])
+        return lambda images: encode_layers(images)[layer]
+
+    def encode_layers(self, layers):
+        """As `encode`, for several layers: a function to {layer: [batch, dim]}."""
+        make = self.all_maps(layers)
 
         def encode(images):
-            output = make(images)
-            return pool(output) if output.shape.rank == 4 else output
+            outputs = make(images)
+            return {
+                layer: pool(output) if output.shape.rank == 4 else output
+                for layer, output in outputs.items()
+            }
 
         return encode
 

@@ -80,7 +80,9 @@ class KnnEvaluation:
 
     def top1(self, encode):
         """Top-1 accuracy in [0, 1] of the features that `encode` makes of a batch of images."""
-        train, test = _extract(encode, self._train_source, self._test_source, self._center_view)
+        train, test = labelled_pair.extract(
+            encode, self._train_source, self._test_source, self._center_view
+        )
         predicted = classify(train, self._train_source.labels, test, self._k, self._temperature)
         return _accuracy(predicted, self._test_source)
 
@@ -96,8 +98,7 @@ def measure(
 ):
     """Accuracy by kNN for every layer, k and temperature of a grid; the protocol "knn".
 
-    Needs the memory of one layer's features of both sets, and one pass over the images
-    for each layer.
+    One pass over the images serves all layers, so all layers' features are in memory.
 
     Args:
         encoder: `FrozenEncoder`.
@@ -121,24 +122,29 @@ def measure(
     ks = [_check_k(each, train_source) for each in k]
     for each in temperature:
         _check_temperature(each)
-    encoders = {name: encoder.encode(name) for name in layer}
     view = encoder.center_view
 
-    def rows_of(name, encode, ks, temperatures):
-        train, test = _extract(encode, train_source, test_source, view)
+    def rows_of(train, test, ks, temperatures):
         predicted = classify_grid(train, train_source.labels, test, ks, temperatures)
         return [
-            {"layer": name, "k": k, "temperature": t, "top1": _accuracy(labels, test_source)}
+            {"k": k, "temperature": t, "top1": _accuracy(labels, test_source)}
             for (k, t), labels in predicted.items()
         ]
 
+    layer = list(dict.fromkeys(layer))
+    train, test = labelled_pair.extract(
+        encoder.encode_layers(layer), train_source, test_source, view
+    )
     rows = [
-        row for name, encode in encoders.items() for row in rows_of(name, encode, ks, temperature)
+        {"layer": name, **row}
+        for name in layer
+        for row in rows_of(train.pop(name), test.pop(name), ks, temperature)
     ]
     result = {"top1": rows[0]["top1"]} if len(rows) == 1 else {"grid": rows}
     if baselines:
         for name, encode in (("untrained", encoder.untrained()), ("pixels", features.flatten)):
-            (row,) = rows_of(name, encode, ks[:1], temperature[:1])
+            pair = labelled_pair.extract(encode, train_source, test_source, view)
+            (row,) = rows_of(*pair, ks[:1], temperature[:1])
             result[f"{name}_top1"] = row["top1"]
     settings = {
         "k": ks,
@@ -195,13 +201,6 @@ def classify_grid(train_features, train_labels, test_features, ks, temperatures)
             )
             predicted[k, temperature] = votes.reshape([-1, num_classes]).argmax(axis=1)
     return predicted
-
-
-def _extract(encode, train_source, test_source, view):
-    return [
-        features.extract_features(encode, source, view, description=f"features of {source.name}")
-        for source in (train_source, test_source)
-    ]
 
 
 def _accuracy(predicted, source):

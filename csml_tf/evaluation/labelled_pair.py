@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from csml_tf import features
 from csml_tf.errors import InputError
 
 
@@ -42,3 +43,11 @@ def check(train_source, test_source):
             f"the first is {name}: remove their images, or add some for training."
         )
     return int(classes[-1]) + 1
+
+
+def extract(encode, train_source, test_source, view):
+    """`features.extract_features` of both sources: (of train_source, of test_source)."""
+    return tuple(
+        features.extract_features(encode, source, view, description=f"features of {source.name}")
+        for source in (train_source, test_source)
+    )

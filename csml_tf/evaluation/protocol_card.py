@@ -11,6 +11,9 @@ import tensorflow as tf
 from csml_tf.errors import InputError
 from csml_tf.training.run_directory import write_atomically
 
+# What names a share of something, shown in percent.
+_SHARES = ("top", "accuracy", "recall", "map")
+
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
@@ -62,10 +65,8 @@ class ProtocolCard:
         ]
         settings = [f"{name}={_plain(value)}" for name, value in self.settings.items()]
         data = [f"{role}: {d['name']}, {d['images']} images" for role, d in self.data.items()]
-        return (
-            f"{self.protocol} {', '.join(numbers)} ({', '.join(settings)}; {'; '.join(data)}; "
-            f"{self.seconds:.1f} s)"
-        )
+        result = " ".join([self.protocol, ", ".join(numbers)]).strip()
+        return f"{result} ({', '.join(settings)}; {'; '.join(data)}; {self.seconds:.1f} s)"
 
     def text(self):
         """The card for people: a line for each fact, a table for each list of rows."""
@@ -77,15 +78,25 @@ class ProtocolCard:
             facts = ", ".join(f"{name} {value}" for name, value in data.items() if name != "name")
             lines.append(f"{role:<11} {data['name']} ({facts})")
         lines += [f"  {name} = {_plain(value)}" for name, value in self.settings.items()]
-        for name, value in self.result.items():
-            if isinstance(value, list) and value and isinstance(value[0], dict):
-                lines += [name, *_table(value)]
-            elif isinstance(value, list) and value and isinstance(value[0], list):
-                lines.append(f"{_words(name)}: {len(value)} rows, in the JSON file")
-            else:
-                lines.append(f"{_words(name)}: {_figure(name, value)}")
+        lines += [
+            f"{_words(name)}: {_figure(name, value)}"
+            for name, value in self.result.items()
+            if not _is_table(value)
+        ]
+        lines += self._tables()
         lines.append(f"{self.seconds:.1f} s on {self.hardware}, TensorFlow {self.tensorflow}")
         return "\n".join(lines) + "\n"
+
+    def summary(self):
+        """The tables of the result, if it has any, and the headline."""
+        return "\n".join([*self._tables(), self.headline()])
+
+    def figure(self):
+        """The result in a word or two, for a cell of a table: its first number."""
+        for name, value in self.result.items():
+            if isinstance(value, float):
+                return _figure(name, value)
+        return ", ".join(f"{name} of {len(value)}" for name, value in self.result.items())
 
     def save(self, path):
         """Writes the card as JSON to `path`, and as text beside it, as well as its files.
@@ -95,16 +106,41 @@ class ProtocolCard:
         Raises:
             InputError: if a file cannot be written.
         """
-        path = pathlib.Path(path)
-        content = {**dataclasses.asdict(self), "files": [f"{path.stem}.{n}" for n in self.files]}
-        text = json.dumps(content, indent=2, default=float) + "\n"
-        try:
-            write_atomically(path, text)
-            write_atomically(path.with_suffix(".txt"), self.text())
-            for name, content in self.files.items():
-                write_atomically(path.with_name(f"{path.stem}.{name}"), content)
-        except OSError as error:
-            raise InputError(f"{path} cannot be written ({error.strerror}).") from error
+        files = {f"{pathlib.Path(path).stem}.{name}": text for name, text in self.files.items()}
+        _save(path, self._plain(files), self.text(), files)
+
+    def _plain(self, files):
+        return {**dataclasses.asdict(self), "files": list(files)}
+
+    def _tables(self):
+        return [
+            line
+            for name, value in self.result.items()
+            if _is_table(value)
+            for line in (_words(name), *align(value))
+        ]
+
+
+def save_all(cards, path):
+    """Writes several cards as one JSON list, and as texts beside it, as `ProtocolCard.save`.
+
+    The files of the second card are called `cards.2.labels.json`, for example.
+    """
+    stem = pathlib.Path(path).stem
+    files = [
+        {f"{stem}.{number}.{name}": text for name, text in card.files.items()}
+        for number, card in enumerate(cards, start=1)
+    ]
+    plain = [card._plain(own) for card, own in zip(cards, files)]
+    texts = "\n".join(card.text() for card in cards)
+    _save(path, plain, texts, {name: text for own in files for name, text in own.items()})
+
+
+def check_path(path):
+    """Raises `InputError` unless a card can be saved there: before the measuring, not after."""
+    path = pathlib.Path(path)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise InputError(f"{path} cannot be written: name a file in a folder that exists.")
 
 
 def describe_source(source):
@@ -134,7 +170,9 @@ def _words(name):
 
 
 def _figure(name, value):
-    if isinstance(value, float) and ("top" in name or "accuracy" in name or "recall" in name):
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        return f"{len(value)} rows, in the JSON file"
+    if isinstance(value, float) and any(word in name for word in _SHARES):
         return f"{value:.2%}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
@@ -143,8 +181,23 @@ def _plain(value):
     return "+".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
-def _table(rows):
-    """Rows of one kind as lines, columns aligned."""
+def _is_table(value):
+    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
+
+
+def align(rows):
+    """Dicts of the same keys as the lines of a table: the keys, then the rows, aligned."""
     cells = [list(rows[0]), *([_figure(name, row[name]) for name in rows[0]] for row in rows)]
     widths = [max(len(str(row[i])) for row in cells) for i in range(len(cells[0]))]
     return ["  " + "  ".join(f"{c!s:>{w}}" for c, w in zip(row, widths)) for row in cells]
+
+
+def _save(path, plain, text, files):
+    path = pathlib.Path(path)
+    try:
+        write_atomically(path, json.dumps(plain, indent=2, default=float) + "\n")
+        write_atomically(path.with_suffix(".txt"), text)
+        for name, content in files.items():
+            write_atomically(path.with_name(name), content)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written ({error.strerror}).") from error

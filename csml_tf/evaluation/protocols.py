@@ -4,7 +4,14 @@ import inspect
 import time
 
 from csml_tf.errors import InputError
-from csml_tf.evaluation import knn, linear, linear_cached, protocol_card, semi_supervised
+from csml_tf.evaluation import (
+    knn,
+    linear,
+    linear_cached,
+    protocol_card,
+    retrieval,
+    semi_supervised,
+)
 from csml_tf.evaluation.protocol_card import ProtocolCard
 
 # Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
@@ -12,6 +19,7 @@ _PROTOCOLS = {
     "knn": knn.measure,
     "linear": linear.measure,
     "linear_cached": linear_cached.measure,
+    "retrieval": retrieval.measure,
     "semi_supervised": semi_supervised.measure,
 }
 NAMES = tuple(_PROTOCOLS)
@@ -36,13 +44,7 @@ def measure(name, encoder, train_source, test_source, **settings):
     """
     protocol = _PROTOCOLS[name]
     given = {setting: value for setting, value in settings.items() if value is not None}
-    known = [p.name for p in list(inspect.signature(protocol).parameters.values())[3:]]
-    for setting in given:
-        if setting not in known:
-            raise InputError(
-                f"--{setting} means nothing to --protocol={name}, which knows "
-                f"{', '.join(f'--{each}' for each in known)}: leave it out."
-            )
+    check_settings([name], given)
     started = time.perf_counter()
     before = encoder.digest()
     outcome = protocol(encoder, train_source, test_source, **given)
@@ -69,3 +71,19 @@ def measure(name, encoder, train_source, test_source, **settings):
         files=outcome.files,
         seconds=time.perf_counter() - started,
     )
+
+
+def known_settings(name):
+    """Names of the settings that a protocol takes."""
+    return [p.name for p in list(inspect.signature(_PROTOCOLS[name]).parameters.values())[3:]]
+
+
+def check_settings(names, settings):
+    """Raises `InputError` unless each setting means something to at least one protocol."""
+    known = list(dict.fromkeys(setting for name in names for setting in known_settings(name)))
+    for setting in settings:
+        if setting not in known:
+            raise InputError(
+                f"--{setting} means nothing to --protocol={' or '.join(names)}, which knows "
+                f"{', '.join(f'--{each}' for each in known)}: leave it out."
+            )

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import tensorflow as tf
 from absl.testing import absltest
 
 from csml_tf.export import saved_model
@@ -59,6 +60,16 @@ class ToolsTest(absltest.TestCase):
             "unfinished/checkpoints",
         ):
             (folder / name).mkdir(parents=True)
+        for part, classes in (
+            ("alike/train", "a"),
+            ("alike/test", "a"),
+            ("more/train", "ab"),
+            ("more/test", "abc"),
+            ("pair/train", "ab"),
+            ("pair/test", "ab"),
+        ):
+            for name in classes:
+                image_files.write_pngs(folder / part / name, 4)
         image_files.write_pngs(folder / "one", 1)
         image_files.write_pngs(folder / "flat", 12)
         image_files.write_pngs(folder / "corrupt", 12)
@@ -69,6 +80,12 @@ class ToolsTest(absltest.TestCase):
         )
         tiny_record.write(folder / "begun", [])
         tiny_record.write(folder / "moved", tiny_record.make_rows(1))
+        fixed = tf.Module()
+        fixed.serve = tf.function(
+            lambda images: {"features": tf.reduce_mean(images, [1, 2])},
+            input_signature=[tf.TensorSpec([None, 40, 40, 3])],
+        )
+        tf.saved_model.save(fixed, str(folder / "fixed"), {"serving_default": fixed.serve})
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
         linear, cached = "--protocol=linear", "--protocol=linear_cached"
@@ -155,6 +172,55 @@ class ToolsTest(absltest.TestCase):
                 "needs labels, and ",
             ),
             "large k": (evaluate(model, "--k=5000"), 2, "k must be from 1 to the 1438 images"),
+            "one class": (
+                evaluate(model, dataset=f"folder:{folder}/alike"),
+                2,
+                "alike/train has one class only",
+            ),
+            "unknown class": (
+                evaluate(model, dataset=f"folder:{folder}/more"),
+                2,
+                "1 class folders of .*/more/test are not among the training classes: c",
+            ),
+            "corrupt image": (
+                evaluate(model, dataset=f"folder:{folder}/corrupt"),
+                2,
+                "1 of 12 files .* no readable images, more than 1%: 003.png",
+            ),
+            "small image size": (
+                evaluate(model, "--image_size=8"),
+                2,
+                "takes images from 16 px up, got 8",
+            ),
+            "no image size": (evaluate(model, "--image_size=0"), 2, "from 16 px up, got 0"),
+            "fixed image size": (
+                evaluate(f"--model={folder}/fixed", "--image_size=48"),
+                2,
+                r"takes float32 \(None, 40, 40, 3\), .* images of 48 px .*--image_size",
+            ),
+            "large k of retrieval": (
+                evaluate(model, "--protocol=retrieval", "--k=5000"),
+                2,
+                "k must be from 1 to the 1438 images to find in digits:train",
+            ),
+            "setting of another protocol": (
+                evaluate(model, "--queries=x.png"),
+                2,
+                "--queries means nothing to --protocol=knn",
+            ),
+            "no queries": (
+                evaluate(model, "--protocol=retrieval", f"--queries={folder}/no.png"),
+                2,
+                "no file or folder .*/no.png to read",
+            ),
+            "failing data set": (
+                [
+                    *evaluate(model, f"--json={folder}/kept.json", "--k=2"),
+                    f"--dataset=folder:{folder}/no",
+                ],
+                2,
+                "There is no folder .*/no:",
+            ),
             "temperature": (evaluate(model, "--temperature=0"), 2, "above 0, got 0"),
             "corrupt test images": (
                 evaluate(model, linear, dataset=f"folder:{folder}/corrupt"),
@@ -170,7 +236,7 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "no room for the 4 channels of stage1",
             ),
-            "setting of another protocol": (
+            "setting of online linear": (
                 evaluate(model, cached, "--seeds=3"),
                 2,
                 "--seeds means nothing to --protocol=linear_cached",
@@ -326,6 +392,17 @@ class ToolsTest(absltest.TestCase):
             "json": (evaluate(model, f"--json={folder}/no/x.json"), 2, "x.json cannot be written"),
         }
         cls.good = {
+            "compare": [
+                *evaluate(model, "--protocol=knn", "--protocol=retrieval", "--k=2"),
+                f"--dataset=folder:{folder}/pair",
+            ],
+            "look up": evaluate(
+                model,
+                "--protocol=retrieval",
+                f"--queries={folder}/one",
+                "--k=3",
+                dataset=f"folder:{folder}/flat",
+            ),
             "evaluate": evaluate(model, f"--json={folder}/result.json"),
             "linear": evaluate(model, linear, "--epochs=1"),
             "report": report(output, quickstart, "--gin_bindings=WIDTH = 1"),
@@ -391,6 +468,38 @@ class ToolsTest(absltest.TestCase):
             r"^linear top1 [\d.]+%, top5 [\d.]+%, learning rate [\d.]+ "
             r"\(layer=features:4, learning_rate=0.03\+.*\+30.0, choice=by .*; .*\)\n$",
         )
+
+    def test_comparison_ends_with_a_table(self):
+        code, stdout, _ = self.results["compare"]
+        self.assertEqual(code, 0)
+        lines = stdout.splitlines()
+        self.assertEqual(
+            [line.split()[0] for line in lines[:4]], ["knn", "retrieval", "knn", "retrieval"]
+        )
+        self.assertEqual(
+            lines[4].split(), ["encoder", "protocol", "digits", f"folder:{self.folder}/pair"]
+        )
+        self.assertEqual([line.split()[1] for line in lines[5:]], ["knn", "retrieval"])
+
+    def test_what_was_measured_before_a_failure_is_kept(self):
+        _, stdout, _ = self.results["failing data set"]
+        self.assertStartsWith(stdout, "knn top1 ")
+        (card,) = json.loads((self.folder / "kept.json").read_text())
+        self.assertStartsWith(card["data"]["train"]["name"], "digits")
+
+    def test_look_up_without_labels(self):
+        code, stdout, stderr = self.results["look up"]
+        self.assertEqual(code, 0, stderr)
+        title, head, *rows, last = stdout.splitlines()
+        self.assertEqual(title, "nearest")
+        self.assertEqual(head.split(), ["layer", "query", "rank", "similarity", "image"])
+        self.assertLen(rows, 3)
+        # The query's twin, under its name in the other folder.
+        self.assertEqual(
+            rows[0].split(),
+            ["features", f"{self.folder}/one/000.png", "1", "1", f"{self.folder}/flat/000.png"],
+        )
+        self.assertStartsWith(last, "retrieval")
 
     def test_report(self):
         code, stdout, _ = self.results["report"]

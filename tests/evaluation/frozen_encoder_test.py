@@ -1,3 +1,5 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -42,6 +44,32 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
         images = tf.random.uniform([3, 16, 16, 3])
         normalized = (images - VIEW.mean) / VIEW.std
         self.assertAllClose(self.frozen.encode(layer)(images), expected(normalized), rtol=1e-4)
+
+    def test_several_layers_at_once(self):
+        images = tf.random.uniform([3, 16, 16, 3])
+        layers = ["embedding", "features", "stage1", "stage3"]
+        together = self.frozen.encode_layers(layers)(images)
+        self.assertEqual(set(together), set(layers))
+        for layer in layers:
+            self.assertAllClose(together[layer], self.frozen.encode(layer)(images), rtol=1e-5)
+
+    def test_runs_once_for_features_and_stages(self):
+        frozen = frozen_encoder.FrozenEncoder(self.directory)
+        calls = []
+
+        class Counted(dict):
+            def __getitem__(self, name):
+                function = super().__getitem__(name)
+                counted = mock.Mock(wraps=function)
+                counted.side_effect = lambda images: calls.append(name) or mock.DEFAULT
+                counted.structured_outputs = function.structured_outputs
+                counted.structured_input_signature = function.structured_input_signature
+                return counted
+
+        signatures = Counted(frozen._loaded.signatures.items())
+        frozen._loaded = mock.Mock(signatures=signatures)
+        frozen.encode_layers(["features", "stage2", "stage4"])(tf.zeros([2, 16, 16, 3]))
+        self.assertEqual(calls, ["endpoints"])
 
     def test_maps_are_not_pooled(self):
         images = tf.random.uniform([3, 16, 16, 3])
@@ -96,9 +124,35 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
             variable.assign(tf.where(variable == tf.reduce_max(variable), 0.5, variable))
             self.assertNotEqual(frozen.digest(), before)
 
-    def test_rejects_image_size(self):
-        with self.assertRaisesRegex(InputError, "at least 1 px, got 0"):
-            frozen_encoder.FrozenEncoder(self.directory, image_size=0)
+    @parameterized.parameters(0, 15)
+    def test_rejects_image_size(self, size):
+        with self.assertRaisesRegex(InputError, f"from 16 px up, got {size}: raise"):
+            frozen_encoder.FrozenEncoder(self.directory, size)
+        with self.assertRaisesRegex(InputError, "from 32 px up, got 31: raise"):
+            frozen_encoder.FrozenEncoder(self.foreign, 31)
+
+    @parameterized.parameters(
+        ([None, 40, 40, 3], tf.float32, True),
+        ([None, 48, 48, 3], tf.float32, False),
+        ([None, 40, 40, 1], tf.float32, False),
+        ([8, 40, 40, 3], tf.float32, False),
+        ([None, None, None, 3], tf.uint8, False),
+        ([None, 40], tf.float32, False),
+    )
+    def test_rejects_an_input_that_does_not_fit(self, shape, dtype, fits):
+        directory = str(tiny_run.make_temp_dir(self.addCleanup))
+        module = tf.Module()
+        module.serve = tf.function(
+            lambda images: {"features": tf.zeros([tf.shape(images)[0], 2])},
+            input_signature=[tf.TensorSpec(shape, dtype)],
+        )
+        tf.saved_model.save(module, directory, {"serving_default": module.serve})
+        frozen = frozen_encoder.FrozenEncoder(directory, 40)
+        if fits:
+            self.assertEqual(frozen.encode()(tf.zeros([5, 40, 40, 3])).shape, [5, 2])
+        else:
+            with self.assertRaisesRegex(InputError, r"takes \w+ \(.*RGB images of 40 px"):
+                frozen.encode()
 
     def test_rejects_a_model_without_the_layer(self):
         foreign = frozen_encoder.FrozenEncoder(self.foreign)

@@ -8,6 +8,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn
+from tests.evaluation.pixels_encoder import PixelsEncoder
 
 
 def loop_classify(train_features, train_labels, test_features, k, temperature):
@@ -135,18 +136,6 @@ class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
                 knn.KnnEvaluation(*pair, self.view)
 
 
-class FakeEncoder:
-    """Pixels as features; a second layer that sees the upper half only."""
-
-    center_view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-    def encode(self, layer):
-        return {"features": features.flatten, "upper": lambda x: features.flatten(x[:, :4])}[layer]
-
-    def untrained(self):
-        return lambda images: features.flatten(images[:, :2])
-
-
 class MeasureTest(tf.test.TestCase):
     def setUp(self):
         super().setUp()
@@ -163,7 +152,7 @@ class MeasureTest(tf.test.TestCase):
 
     def test_grid(self):
         outcome = knn.measure(
-            FakeEncoder(),
+            PixelsEncoder(),
             *self.sources,
             layer=["features", "upper"],
             k=[7, 3],
@@ -180,8 +169,19 @@ class MeasureTest(tf.test.TestCase):
         )
         self.assertNotIn("top1", outcome.result)
 
+    def test_one_pass_for_all_layers(self):
+        reads = []
+
+        class CountingEncoder(PixelsEncoder):
+            def encode_layers(self, layers):
+                encode = super().encode_layers(layers)
+                return lambda images: reads.append(len(images)) or encode(images)
+
+        knn.measure(CountingEncoder(), *self.sources, layer=["features", "upper", "features"])
+        self.assertEqual(sum(reads), 150)
+
     def test_one_point_and_baselines(self):
-        outcome = knn.measure(FakeEncoder(), *self.sources, baselines=True)
+        outcome = knn.measure(PixelsEncoder(), *self.sources, baselines=True)
         self.assertEqual(outcome.settings["k"], [20])
         self.assertAlmostEqual(outcome.result["top1"], self.expected(20, 0.1))
         self.assertAlmostEqual(outcome.result["pixels_top1"], self.expected(20, 0.1))
@@ -194,7 +194,7 @@ class MeasureTest(tf.test.TestCase):
             ({"temperature": [0.1, 0.0]}, "above 0, got 0"),
         ):
             with self.assertRaisesRegex(InputError, message):
-                knn.measure(FakeEncoder(), *self.sources, **options)
+                knn.measure(PixelsEncoder(), *self.sources, **options)
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ class LayerVectorsTest(tf.test.TestCase, parameterized.TestCase):
         return directory
 
     @parameterized.parameters(
-        (8, r"takes images \(None, 8, 8, 3\), not of 16 px: give the --image_size"),
+        (8, r"takes float32 \(None, 8, 8, 3\), which are no batches of RGB images of 16 px"),
         (None, r"cannot be run on an image of 16 px \(.+\): choose another --image_size"),
     )
     def test_rejects_images_of_a_size_that_the_model_does_not_take(self, spec_side, message):

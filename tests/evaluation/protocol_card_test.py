@@ -58,6 +58,39 @@ class ProtocolCardTest(tf.test.TestCase):
         named = json.loads(path.read_text())["files"]
         self.assertEqual(named, ["card.labels.json", "card.guesses.csv"])
 
+    def test_summary_is_the_tables_and_the_headline(self):
+        rows = [{"k": 5, "top1": 0.5}]
+        card = make_card({"map": 0.5, "best_rows": rows})
+        tables = ["best rows", "  k    top1", "  5  50.00%"]
+        self.assertEqual(card.summary().splitlines(), [*tables, card.headline()])
+        self.assertIn("knn map 50.00% (k=", card.headline())
+        self.assertEqual(make_card({"top1": 0.5}).summary(), make_card({"top1": 0.5}).headline())
+
+    def test_figure(self):
+        rows = [{"k": 5}, {"k": 6}]
+        for result, expected in (
+            ({"images": 3, "grid": rows, "top1": 0.5, "map": 0.1}, "50.00%"),
+            ({"loss": 0.123456}, "0.1235"),
+            ({"grid": rows}, "grid of 2"),
+        ):
+            self.assertEqual(make_card(result).figure(), expected)
+
+    def test_save_all(self):
+        path = tiny_run.make_temp_dir(self.addCleanup) / "cards.json"
+        cards = [make_card({"top1": 0.5}), make_card({"top1": 0.25})]
+        protocol_card.save_all(cards, path)
+        saved = json.loads(path.read_text())
+        self.assertEqual([card["result"]["top1"] for card in saved], [0.5, 0.25])
+        texts = path.with_suffix(".txt").read_text().split("\n\n")
+        self.assertEqual([text.strip() for text in texts], [c.text().strip() for c in cards])
+
+    def test_check_path(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        protocol_card.check_path(directory / "card.json")
+        for path in (directory, directory / "no" / "card.json"):
+            with self.assertRaisesRegex(InputError, "cannot be written: name a file in a folder"):
+                protocol_card.check_path(path)
+
     def test_save_rejects_a_missing_folder(self):
         path = tiny_run.make_temp_dir(self.addCleanup) / "missing" / "card.json"
         with self.assertRaisesRegex(InputError, "card.json cannot be written .No such file"):

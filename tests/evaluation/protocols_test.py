@@ -61,6 +61,15 @@ class MeasureTest(tf.test.TestCase):
         with self.assertRaisesRegex(InputError, "--epochs means nothing to --protocol=knn"):
             protocols.measure("knn", self.encoder, *self.sources, epochs=3)
 
+    def test_a_setting_of_any_protocol_will_do(self):
+        protocols.check_settings(["knn", "retrieval"], {"temperature": [0.1], "queries": "x"})
+        with self.assertRaisesRegex(
+            InputError, "--queries means nothing to --protocol=knn, which knows --layer, --k, "
+        ):
+            protocols.check_settings(["knn"], {"queries": "x"})
+        with self.assertRaisesRegex(InputError, "--size .* to --protocol=knn or retrieval, which"):
+            protocols.check_settings(["knn", "retrieval"], {"size": 3})
+
 
 if __name__ == "__main__":
     tf.test.main()

@@ -3,8 +3,10 @@
 import os
 
 import numpy as np
+import tensorflow as tf
 from absl import logging
 
+from csml_tf.augment import geometric
 from csml_tf.data import balanced_draw
 from csml_tf.data.sources import folder, folder_listing, memory
 from csml_tf.errors import InputError
@@ -54,6 +56,32 @@ def open_source(dataset, split, data_dir=None, download=False, seed=0):
     if dataset.startswith("folder:"):
         return _open_folder(dataset, split, seed)
     return _open_tfds(dataset, split, data_dir, download, seed)
+
+
+def open_images(path):
+    """Opens image files that belong to no data set, such as those to look up.
+
+    Args:
+        path: str, an image file or a folder of them; `~` is the home folder.
+
+    Returns:
+        An `ImageSource` with `paths`.
+
+    Raises:
+        InputError: if there is no such file or folder, or no readable image.
+    """
+    expanded = os.path.expanduser(path)
+    if os.path.isdir(expanded):
+        return folder.FolderSource(expanded, name=path)
+    try:
+        with open(expanded, "rb") as file:
+            encoded = file.read()
+        geometric.decode_image(encoded)
+    except OSError as error:
+        raise InputError(f"There is no file or folder {path} to read: check the path.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"{path} is no readable image: give another file.") from error
+    return memory.EncodedSource([encoded], name=path, paths=[expanded])
 
 
 def _open_folder(dataset, split, seed):

@@ -64,14 +64,16 @@ class EncodedSource(base.ImageSource):
         labels: [n] integers, or None.
         class_names: iterable of str by class number, or None.
         name: str, how the source is called in logs.
+        paths: [n] str, the files that they come from, or None.
 
     Raises:
         ValueError: if there is not one label per image.
     """
 
-    def __init__(self, encoded, labels=None, class_names=None, name="encoded"):
+    def __init__(self, encoded, labels=None, class_names=None, name="encoded", paths=None):
         self._encoded = encoded if tf.is_tensor(encoded) else base.host_constant(encoded)
         self.name = name
+        self.paths = paths
         self.labels, self.class_names = base.check_labels(labels, class_names, len(self))
 
     def __len__(self):
