@@ -1,10 +1,12 @@
 """A tool as a child process: shown while it runs, told of signals, with its last words kept."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 
+from csml_tf.training import run_lock
 from csml_tf.training.stop_signals import Stopped
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -35,6 +37,8 @@ def run(command, lock=None):
         start_new_session=True,
         pass_fds=() if lock is None else [lock.fileno()],
     )
+    if lock is not None:
+        run_lock.sign(lock, os.getpid(), child.pid)
     tail = b""
     with _handing_on_signals(child) as received, child.stdout:
         while True:

@@ -40,14 +40,24 @@ def hold(directory, flag="--model_dir"):
         yield None
         return
     with file:
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+        sign(file, os.getpid())
         try:
             yield file
         finally:
             path.unlink(missing_ok=True)  # While it is locked: see `_lock`.
+
+
+def sign(file, *pids):
+    """Writes into a locked file who holds it.
+
+    Args:
+        file: what `hold` yields.
+        *pids: numbers of the processes.
+    """
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {' or '.join(map(str, pids))} on {socket.gethostname()}")
+    file.flush()
 
 
 def _lock(path, flag):

@@ -83,7 +83,9 @@ class RunTest(absltest.TestCase):
         parent.kill()
         parent.wait()
         with (
-            self.assertRaisesRegex(InputError, "in use by process .* another --output"),
+            self.assertRaisesRegex(
+                InputError, f"in use by process {parent.pid} or .* another --output"
+            ),
             run_lock.hold(self.folder, "--output"),
         ):
             pass
