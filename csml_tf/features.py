@@ -116,8 +116,12 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
         own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
         return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
 
+    def encode_own(images):
+        # Handed over as it is, a method's `tf.function` would lose what it is bound to.
+        return encode(images)
+
     def encode_all(images):
-        encoded = strategy.run(encode, args=(images,))
+        encoded = strategy.run(encode_own, args=(images,))
         return tf.nest.map_structure(lambda rows: strategy.gather(rows, axis=0), encoded)
 
     # Not around the functions of a loaded SavedModel: in a larger graph they look for the

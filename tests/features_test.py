@@ -97,6 +97,24 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
             ]
             self.assertAllClose(found, expected, rtol=1e-4, atol=0.2)
 
+    def test_replicas_run_the_method_of_an_encoder(self):
+        class Encoder:
+            scale = 2.0
+
+            @tf.function(autograph=False)
+            def encode(self, images):
+                return self.scale * tf.reduce_sum(images, axis=[1, 2])
+
+        make_view = center_view.CenterView(image_size=8)
+        strategy = tf.distribute.MirroredStrategy(
+            ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
+        )
+        encoder = Encoder()
+        with strategy.scope():
+            actual = features.extract_features(encoder.encode, make_equal(), make_view, 4)
+        expected = [2.0 * make_view(image).numpy().sum(axis=(0, 1)) for image in IMAGES]
+        self.assertAllClose(actual, expected, rtol=1e-4, atol=0.4)
+
     @parameterized.parameters(1, 2)
     def test_several_layers_in_one_pass(self, replicas):
         make_view = center_view.CenterView(image_size=8)
