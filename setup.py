@@ -60,6 +60,7 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
         "reports": REPORTS,
+        "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
             *REPORTS,
             "pillow>=9.0",

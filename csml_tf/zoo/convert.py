@@ -150,7 +150,9 @@ class _Encoder:
 
 
 def _with_weights(model):
-    return [layer for layer in model.layers if layer.weights]
+    """The layers of a backbone that have weights; a loaded model lists its head among them."""
+    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.Model)]
+    return [layer for layer in layers if layer.weights]
 
 
 def _set_weights(model, layers):
