@@ -6,6 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import errors
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import heads, resnet
@@ -93,7 +94,9 @@ def from_torch(checkpoint, output, arch, head, mean, std):
     try:
         saved_model.export(converted, output, mean, std, card, state.pack())
     except (OSError, tf.errors.OpError) as error:
-        raise InputError(f"{output} cannot be written: choose another --output.") from error
+        raise InputError(
+            f"{output} cannot be written ({errors.first_line(error)}): choose another --output."
+        ) from error
     for name in found.unused:
         logging.info("not used: %s %s", name, list(tensors[name].shape))
     also = state.describe()
