@@ -64,6 +64,7 @@ setuptools.setup(
         ],
         "parquet": PARQUET,
         "reports": REPORTS,
+        "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
             *PARQUET,
             *REPORTS,

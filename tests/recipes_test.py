@@ -1,3 +1,5 @@
+from unittest import mock
+
 import gin
 import tensorflow as tf
 from absl.testing import parameterized
@@ -108,6 +110,27 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             self.pretrain()
         with self.assertRaisesRegex(InputError, "CenterView without 'image_size': include"):
             self.pretrain(dataset="digits")
+
+    def test_init_from(self):
+        recipes.parse(["quickstart.gin"], ["WIDTH = 1"])
+        with self.assertRaisesRegex(InputError, "no model 'r51'"):
+            self.pretrain(init_from="r51")
+        (self.directory / "saved_model").mkdir()
+        (self.directory / "saved_model" / "saved_model.pb").touch()
+        end = InputError("The end.")
+        for init_from in (str(self.directory), None):
+            with (
+                mock.patch.object(recipes, "_run", side_effect=end) as run,
+                self.assertRaisesRegex(InputError, "The end"),
+            ):
+                self.pretrain(init_from=init_from)
+            _, _, _, settings, _, initialize = run.call_args.args
+            self.assertEqual(f"\nINIT_FROM = {init_from!r}\n" in settings(), init_from is not None)
+            self.assertEqual(initialize is not None, init_from is not None)
+        # A run's config is a recipe, with this line too.
+        path = self.directory / "config.gin"
+        path.write_text(f"INIT_FROM = {init_from!r}\n{gin.config_str()}")
+        recipes.parse([str(path)])
 
     def test_faults_of_ours_stay_as_they_are(self):
         for error in (ValueError("plain"), TypeError("In call to configurable 'pretrain' (x)")):

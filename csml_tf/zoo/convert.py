@@ -6,6 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import errors
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import heads, resnet
@@ -93,7 +94,9 @@ def from_torch(checkpoint, output, arch, head, mean, std):
     try:
         saved_model.export(converted, output, mean, std, card, state.pack())
     except (OSError, tf.errors.OpError) as error:
-        raise InputError(f"{output} cannot be written: choose another --output.") from error
+        raise InputError(
+            f"{output} cannot be written ({errors.first_line(error)}): choose another --output."
+        ) from error
     for name in found.unused:
         logging.info("not used: %s %s", name, list(tensors[name].shape))
     also = state.describe()
@@ -150,7 +153,9 @@ class _Encoder:
 
 
 def _with_weights(model):
-    return [layer for layer in model.layers if layer.weights]
+    """The layers of a backbone that have weights; a loaded model lists its head among them."""
+    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.Model)]
+    return [layer for layer in layers if layer.weights]
 
 
 def _set_weights(model, layers):

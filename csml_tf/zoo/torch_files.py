@@ -64,8 +64,8 @@ def _import_torch():
         import torch
     except ImportError as error:
         raise InputError(
-            "PyTorch's files need PyTorch: pip install 'torch>=2.5' "
-            "--index-url https://download.pytorch.org/whl/cpu, or use a .safetensors file."
+            "PyTorch's files need PyTorch: pip install torch (a build for CPUs will do), or use a "
+            ".safetensors file."
         ) from error
     return torch
 

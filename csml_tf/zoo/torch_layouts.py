@@ -83,7 +83,7 @@ LAYOUTS = (
         heads=("projector.",),
         markers=("projector.", "bn.running_mean"),
     ),
-    Layout("VICReg", "backbone.", heads=("projector.",), markers=("projector.",)),
+    Layout("VICReg or alike", "backbone.", heads=("projector.",), markers=("projector.",)),
     Layout(
         "lightly",
         "backbone.",
@@ -143,6 +143,11 @@ def find(tensors, take_head=None):
     """
     canonical, roots = torch_names.canonical_names(tensors)
     by_name = {canonical[name]: array for name, array in tensors.items()}
+    if len(by_name) < len(tensors):
+        raise InputError(
+            "The checkpoint has tensors whose names differ in a wrapper such as module. alone: "
+            "save the state_dict of the network that is wanted."
+        )
     layout, outer = _choose(by_name, roots)
     parts = _Parts(by_name)
 
@@ -235,11 +240,13 @@ class _Parts:
     def take_queue(self, outer, head):
         """MoCo's queue [dim, keys] -> ([keys, dim], the row that is next); (None, 0) without."""
         queue = self._by_name.get(f"{outer}queue")
-        if queue is None or queue.ndim != 2 or queue.shape[0] != len(head[-1][1]):
+        dim = len(head[-1][1])
+        if queue is None or queue.ndim != 2 or queue.shape[0] != dim or queue.size == 0:
             return None, 0
         self.taken.update((f"{outer}queue", f"{outer}queue_ptr"))
-        cursor = self._by_name.get(f"{outer}queue_ptr", np.zeros(1, "int64"))
-        return queue.T.astype("float32"), int(cursor.ravel()[0]) % queue.shape[1]
+        cursor = self._by_name.get(f"{outer}queue_ptr")
+        cursor = int(cursor.ravel()[0]) if cursor is not None and cursor.size else 0
+        return queue.T.astype("float32"), cursor % queue.shape[1]
 
 
 def _under(by_name, prefix):

@@ -48,6 +48,7 @@ RESERVED = {
     "gin": "csml_tf.recipes",
     "absl.flags": "tools",
     "matplotlib": "csml_tf.reports",  # Installed with the extra [reports] only.
+    "torch": "csml_tf.zoo",  # Installed with the extra [torch] only.
 }
 # Under TensorFlow 2.16 and later these are Keras 3, or not the Keras that TensorFlow uses.
 KERAS = ("keras", "tf_keras", "tensorflow.keras")
@@ -193,6 +194,7 @@ class ViolationsTest(parameterized.TestCase):
         ("csml_tf/recipes.py", "from absl import flags", "only tools may import absl.flags"),
         ("csml_tf/recipes.py", "import absl.flags", "only tools may import absl.flags"),
         ("csml_tf/data/pipeline.py", "import matplotlib.pyplot", "only csml_tf.reports"),
+        ("csml_tf/export/saved_model.py", "import torch", "only csml_tf.zoo may import torch"),
         ("csml_tf/models/csml.py", "import keras", "write tf.keras"),
         ("csml_tf/models/csml.py", "from keras.layers import Dense", "write tf.keras"),
         ("csml_tf/models/csml.py", "from tensorflow import keras", "write tf.keras"),

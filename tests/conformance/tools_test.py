@@ -34,6 +34,10 @@ def page(*arguments):
     return ["tools/report.py", *arguments]
 
 
+def convert(*arguments):
+    return ["tools/convert.py", *arguments]
+
+
 def benchmark(*arguments):
     return ["tools/benchmark.py", *arguments]
 
@@ -74,6 +78,7 @@ class ToolsTest(absltest.TestCase):
         image_files.write_pngs(folder / "flat", 12)
         image_files.write_pngs(folder / "corrupt", 12)
         (folder / "corrupt" / "003.png").write_bytes(b"no image")
+        (folder / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{}")
         (folder / "other" / "config.gin").write_text("BN_GROUPS = 2\nDATASET = 'cifar10'\n")
         saved_model.export(
             tiny_run.make_encoder(), folder / "model", (0.5,) * 3, (0.5,) * 3, {"image_size": 16}
@@ -315,6 +320,24 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "one of step, pipeline, knn, extract: ",
             ),
+            "nothing to convert": (convert(output), 2, "either --checkpoint, .* or --model"),
+            "no checkpoint": (
+                convert(output, f"--checkpoint={folder}/one/000.png"),
+                2,
+                "000.png is no checkpoint",
+            ),
+            "damaged checkpoint": (
+                convert(output, f"--checkpoint={folder}/cut.safetensors"),
+                2,
+                "cut.safetensors is damaged or cut off",
+            ),
+            "nothing to convert to": (convert(output, model), 2, "--to=torch or --to=detectron2"),
+            "conversion of another network": (
+                convert(f"--output={folder}/x.pth", model, "--to=torch"),
+                2,
+                "model is no ResNet of this package",
+            ),
+            "begin with no model": (train(run, "--init_from=r51"), 2, "no model 'r51'"),
             "two benchmarks": (benchmark("step", "knn"), 2, "Unexpected arguments"),
             "pairs of moco": (
                 benchmark("step", "--method=moco", "--pairs"),

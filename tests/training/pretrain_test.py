@@ -229,6 +229,20 @@ class ResumeTest(tf.test.TestCase):
         ):
             tiny_run.run(self.whole, EPOCHS)
 
+    def test_initializes_a_new_run_only(self):
+        class Called(Exception):
+            pass
+
+        def initialize(model):
+            raise Called
+
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        with self.assertRaises(Called):
+            tiny_run.run(directory, EPOCHS, initialize=initialize)
+        for step, function in ((0, lambda model: None), (1, initialize)):
+            with signal_after_step(0, step), self.assertRaises(Stopped):
+                tiny_run.run(directory, EPOCHS, initialize=function)
+
     def test_trains(self):
         model = tiny_run.run(self.whole, EPOCHS)
         fresh = tiny_run.make_model()

@@ -108,7 +108,7 @@ CASES = {
             **under("model.module.backbone.", STATE),
             **under("model.module.projector.", BATCH_NORM_HEAD),
         },
-        "VICReg",
+        "VICReg or alike",
         "",
         ["model.module.projector."],
     ),
@@ -248,6 +248,7 @@ class LayoutTest(parameterized.TestCase):
         ({"features.0.weight": 0, "classifier.1.weight": 0}, "of a VGG or an AlexNet"),
         ({"features.denseblock1.denselayer1.norm1.weight": 0}, "a DenseNet"),
         ({"conv_stem.weight": 0}, "of an EfficientNet"),
+        ({"a.weight": 0, "module.a.weight": 0}, "differ in a wrapper such as module. alone"),
         ({"lstm.weight": 0}, r"holds 1 tensors \(lstm.weight, ..\) and no ResNet in a layout"),
         ({}, "holds 0 tensors"),
         (
