@@ -167,7 +167,7 @@ def value(name):
         makers = {c.__name__: c for c in recipes._CONFIGURABLES}
         return inspect.signature(makers[configurable]).parameters[parameter].default
     reference = str(bound)
-    if reference.startswith("%"):
+    while reference.startswith("%"):
         bound = gin.query_parameter(reference)
         reference = str(bound)
     if reference.endswith("share_of_epochs()"):

@@ -93,6 +93,7 @@ class ToolsTest(absltest.TestCase):
         tf.saved_model.save(fixed, str(folder / "fixed"), {"serving_default": fixed.serve})
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
+        converted = f"--output={folder}/converted"
         linear, cached = "--protocol=linear", "--protocol=linear_cached"
         tiny = "--gin_bindings=GLOBAL_BATCH_SIZE = 2"
         images, npz = f"--images={folder}/corrupt", f"--output={folder}/features.npz"
@@ -322,12 +323,12 @@ class ToolsTest(absltest.TestCase):
             ),
             "nothing to convert": (convert(output), 2, "either --checkpoint, .* or --model"),
             "no checkpoint": (
-                convert(output, f"--checkpoint={folder}/one/000.png"),
+                convert(converted, f"--checkpoint={folder}/one/000.png"),
                 2,
                 "000.png is no checkpoint",
             ),
             "damaged checkpoint": (
-                convert(output, f"--checkpoint={folder}/cut.safetensors"),
+                convert(converted, f"--checkpoint={folder}/cut.safetensors"),
                 2,
                 "cut.safetensors is damaged or cut off",
             ),
@@ -488,7 +489,7 @@ class ToolsTest(absltest.TestCase):
         self.assertEqual(code, 0)
         self.assertRegex(
             stdout,
-            r"^linear top1 [\d.]+%, top5 [\d.]+%, learning rate [\d.]+ "
+            r"\nlinear top1 [\d.]+%, top5 [\d.]+%, learning rate [\d.]+ "
             r"\(layer=features:4, learning_rate=0.03\+.*\+30.0, choice=by .*; .*\)\n$",
         )
 
