@@ -9,7 +9,7 @@ from csml_tf.evaluation import accuracy, held_out, labelled_pair, logistic_regre
 from csml_tf.evaluation.layer_vectors import LayerVectors, headline_name
 from csml_tf.evaluation.protocol_card import Outcome
 
-L2_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+L2_STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 _MAX_CONFUSION_CLASSES = 100
 _TOP = 5
 _FEATURES = "centre view, cached, standardised on train"

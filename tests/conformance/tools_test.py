@@ -490,7 +490,7 @@ class ToolsTest(absltest.TestCase):
         self.assertRegex(
             stdout,
             r"\nlinear top1 [\d.]+%, top5 [\d.]+%, learning rate [\d.]+ "
-            r"\(layer=features:4, learning_rate=0.03\+.*\+30.0, choice=by .*; .*\)\n$",
+            r"\(layer=features:4, learning_rate=0.001\+.*\+30.0, choice=by .*; .*\)\n$",
         )
 
     def test_comparison_ends_with_a_table(self):
