@@ -86,14 +86,11 @@ def extract_readable(encode, source, center_view, batch_size=256, start=0):
             images, [batch_size, *images.shape[1:]]
         )
 
-    @tf.function
-    def encode_all(indices, images):
-        found = strategy.run(encode, args=(images,))
-        return strategy.gather(indices, axis=0), strategy.gather(found, axis=0)
-
+    encode_all = _make_encode_all(strategy, encode)
     dataset = dataset.batch(batch_size).map(fill_up).prefetch(tf.data.AUTOTUNE)
-    for batch in strategy.experimental_distribute_dataset(dataset):
-        indices, found = (tensor.numpy() for tensor in encode_all(*batch))
+    for own_indices, images in strategy.experimental_distribute_dataset(dataset):
+        indices = strategy.gather(own_indices, axis=0).numpy()
+        found = encode_all(images).numpy()
         yield indices[indices >= 0], found[indices >= 0]
 
 
@@ -116,6 +113,14 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
         own = tf.reshape(indices, [num_batches, workers, -1])[:, context.input_pipeline_id]
         return _batches(source, center_view, tf.reshape(own, [-1]), replica_batch)
 
+    encode_all = _make_encode_all(strategy, encode)
+    for images in strategy.distribute_datasets_from_function(make_dataset):
+        yield encode_all(images)
+
+
+def _make_encode_all(strategy, encode):
+    """-> function of a batch spread over the replicas to the features of all of it."""
+
     def encode_own(images):
         # Handed over as it is, a method's `tf.function` would lose what it is bound to.
         return encode(images)
@@ -127,10 +132,8 @@ def _encode_together(strategy, encode, source, center_view, batch_size):
     # Not around the functions of a loaded SavedModel: in a larger graph they look for the
     # variables of their replica where there is no replica.
     if isinstance(encode, tf.types.experimental.GenericFunction):
-        encode_all = tf.function(encode_all, autograph=False)
-
-    for images in strategy.distribute_datasets_from_function(make_dataset):
-        yield encode_all(images)
+        return tf.function(encode_all, autograph=False)
+    return encode_all
 
 
 def _batches(source, center_view, indices, batch_size):

@@ -27,13 +27,11 @@ def fold(function):
 
     Returns:
         function of that tensor to {name: output}, as the signature's `structured_outputs`;
-        what it computes differs by rounding. One with more than 1 GiB of weights is
-        returned as it is.
+        what it computes differs by rounding. One with more than 1 GiB of weights, or that
+        changes its weights, is returned as it is.
     """
-    if (
-        sum(variable.dtype.size * variable.shape.num_elements() for variable in function.variables)
-        > _MAX_BYTES
-    ):
+    num_bytes = sum(v.dtype.size * v.shape.num_elements() for v in function.variables)
+    if num_bytes > _MAX_BYTES or _changes_its_weights(function.graph.as_graph_def()):
         return function
     frozen = convert_to_constants.convert_variables_to_constants_v2(function)
     folded = _fold_batch_norms(frozen.graph.as_graph_def())
@@ -42,6 +40,22 @@ def fold(function):
     imported = tf.compat.v1.wrap_function(lambda: tf.import_graph_def(folded, name=""), [])
     pruned = imported.prune(images, [tensor.name for tensor in frozen.outputs])
     return lambda images: dict(zip(names, pruned(images)))
+
+
+def _changes_its_weights(graph):
+    """Whether a node of a GraphDef, or of a function that it calls, assigns to a variable."""
+    library = {each.signature.name: each.node_def for each in graph.library.function}
+    waiting, seen = [graph.node], set()
+    while waiting:
+        for node in waiting.pop():
+            if node.op.startswith("Assign"):
+                return True
+            for attribute in node.attr.values():
+                for called in (attribute.func, *attribute.list.func):
+                    if called.name in library and called.name not in seen:
+                        seen.add(called.name)
+                        waiting.append(library[called.name])
+    return False
 
 
 def _fold_batch_norms(graph):

@@ -146,6 +146,15 @@ class FrozenEncoder:
 
         return encode
 
+    def dim(self, layer="features"):
+        """Length of a row of what `encode(layer)` returns.
+
+        Raises:
+            InputError: if the model lacks the layer, or takes images of another size.
+        """
+        outputs = self._loaded.signatures[self._signature_of(layer)].structured_outputs
+        return outputs[layer].shape[-1]
+
     def untrained(self):
         """The function of `encode()`, of the same network with fresh weights."""
         model = self.untrained_network()

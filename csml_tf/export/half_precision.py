@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from csml_tf.export import saved_model
+
 
 class _Float16Kernel:
     """Keeps a layer's kernel as a float16 variable, and casts it each time it is used.
@@ -51,7 +53,8 @@ def halve(model):
     Returns:
         `tf.keras.Model` with its `projection_head`, if `model` has one.
     """
-    half = _halve_layers(model)
+    # Without its head, of which `clone_model` would make a second one in float32.
+    half = _halve_layers(saved_model.without_head(model))
     head = getattr(model, "projection_head", None)
     if head is not None:
         half.projection_head = _halve_layers(head)

@@ -7,6 +7,8 @@ import zipfile
 import h5py
 import numpy as np
 
+from csml_tf.export import saved_model
+
 _WEIGHTS = "model.weights.h5"
 
 
@@ -19,15 +21,10 @@ def save(model, path, precision):
         precision: "float32"; "float16": kernels are stored in half precision, and are
             float32 again as soon as the model is loaded.
     """
-    plain = _without_attributes(model)
-    plain.save(path, save_format="keras")
+    # What hangs on the model otherwise would be looked for when the file is loaded.
+    saved_model.without_head(model).save(path, save_format="keras")
     if precision == "float16":
         _halve_kernels(pathlib.Path(path))
-
-
-def _without_attributes(model):
-    """The same layers; what hangs on the model otherwise would be looked for when loading."""
-    return type(model)(model.input, model.output, name=model.name)
 
 
 def _halve_kernels(path):

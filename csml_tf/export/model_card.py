@@ -76,7 +76,9 @@ def read(folder):
             try:
                 return json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:
-                raise InputError(f"The model card {path} is damaged: export it again.") from error
+                raise InputError(
+                    f"The model card in {path} is no JSON ({error}): export the model again."
+                ) from error
     return {}
 
 

@@ -93,6 +93,11 @@ def export(encoder, directory, mean, std, card, training_state=None):
         model_card.write(folder, {**card, "format": "saved_model", "precision": "float32"})
 
 
+def without_head(model):
+    """The same layers from images to features, and nothing that hangs on the model beside."""
+    return tf.keras.Model(model.input, model.output, name=model.name)
+
+
 def save(model, folder):
     """Writes the SavedModel alone, without its card.
 

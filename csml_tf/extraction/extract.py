@@ -4,7 +4,6 @@ import pathlib
 import shutil
 
 import numpy as np
-import tensorflow as tf
 from absl import logging
 
 from csml_tf import features, progress
@@ -69,7 +68,8 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     parts = PartFolder(f"{output}.parts" if is_file else output, file_format, card)
     with run_lock.hold(parts.path, "--output"):
         parts.claim()
-        card["feature_dim"] = _fill(parts, encode, source, view, batch_size)
+        card["feature_dim"] = encoder.dim(layer)
+        _fill(parts, encode, source, encoder.dim(layer), view, batch_size)
         card.update(_sum_up(parts, file_format))
         if not card["num_features"]:
             shutil.rmtree(parts.path)
@@ -85,11 +85,8 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     return f"{output}: {_describe(card)}"
 
 
-def _fill(parts, encode, source, view, batch_size):
-    """Makes the parts that are missing; -> length of a row."""
-    # Before the first image: whether the encoder takes this size at all, and its width.
-    blank = tf.zeros([1, view.image_size, view.image_size, 3])
-    dim = encode(blank).shape[1]
+def _fill(parts, encode, source, dim, view, batch_size):
+    """Makes the parts that are missing, of rows of `dim` numbers."""
     number = parts.count_finished()
     start = number * parts.part_images
     if number:
@@ -111,7 +108,6 @@ def _fill(parts, encode, source, view, batch_size):
         _save(parts, number, source, pending)
         pending = [nothing]
         number += 1
-    return dim
 
 
 def _save(parts, number, source, pending):

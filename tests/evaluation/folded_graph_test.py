@@ -96,6 +96,17 @@ class FoldTest(tf.test.TestCase, parameterized.TestCase):
 
         self.check_kept(call, norms=0)
 
+    def test_leaves_a_function_that_changes_its_weights(self):
+        calls = tf.Variable(0.0)
+
+        @tf.function
+        def inner(images):
+            calls.assign_add(1.0)
+            return images + calls
+
+        signature = make_signature(lambda images: {"a": inner(images)})
+        self.assertIs(folded_graph.fold(signature), signature)
+
     def test_order_of_outputs(self):
         self.check_kept(lambda images: {"b": images + 1.0, "a": images * 2.0}, norms=0)
 

@@ -57,19 +57,15 @@ class FrozenEncoderTest(tf.test.TestCase, parameterized.TestCase):
         frozen = frozen_encoder.FrozenEncoder(self.directory)
         calls = []
 
-        class Counted(dict):
-            def __getitem__(self, name):
-                function = super().__getitem__(name)
-                counted = mock.Mock(wraps=function)
-                counted.side_effect = lambda images: calls.append(name) or mock.DEFAULT
-                counted.structured_outputs = function.structured_outputs
-                counted.structured_input_signature = function.structured_input_signature
-                return counted
+        make_function = frozen_encoder._make_function
 
-        signatures = Counted(frozen._loaded.signatures.items())
-        frozen._loaded = mock.Mock(signatures=signatures)
-        frozen.encode_layers(["features", "stage2", "stage4"])(tf.zeros([2, 16, 16, 3]))
-        self.assertEqual(calls, ["endpoints"])
+        def make_counting(signature):
+            function = make_function(signature)
+            return lambda images: calls.append({*signature.structured_outputs}) or function(images)
+
+        with mock.patch.object(frozen_encoder, "_make_function", make_counting):
+            frozen.encode_layers(["features", "stage2", "stage4"])(tf.zeros([2, 16, 16, 3]))
+        self.assertEqual(calls, [{"features", "stage1", "stage2", "stage3", "stage4"}])
 
     def test_maps_are_not_pooled(self):
         images = tf.random.uniform([3, 16, 16, 3])

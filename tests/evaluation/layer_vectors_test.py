@@ -1,4 +1,4 @@
-import types
+from unittest import mock
 
 import tensorflow as tf
 from absl.testing import parameterized
@@ -75,24 +75,16 @@ class LayerVectorsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_one_pass_for_stages_and_features(self):
         calls = []
-        signatures = self.frozen._loaded.signatures
+        make_function = frozen_encoder._make_function
 
-        class Counting(dict):
-            def __getitem__(self, name):
-                function = signatures[name]
-
-                def call(images):
-                    calls.append(name)
-                    return function(images)
-
-                call.structured_outputs = function.structured_outputs
-                call.structured_input_signature = function.structured_input_signature
-                return call
+        def make_counting(signature):
+            function = make_function(signature)
+            return lambda images: calls.append({*signature.structured_outputs}) or function(images)
 
         frozen = frozen_encoder.FrozenEncoder(self.frozen.directory)
-        frozen._loaded = types.SimpleNamespace(signatures=Counting(signatures))
-        frozen.all_maps(["features", "stage1", "stage4"])(self.images)
-        self.assertEqual(calls, ["endpoints"])
+        with mock.patch.object(frozen_encoder, "_make_function", make_counting):
+            frozen.all_maps(["features", "stage1", "stage4"])(self.images)
+        self.assertEqual(calls, [{"features", "stage1", "stage2", "stage3", "stage4"}])
 
 
 if __name__ == "__main__":

@@ -227,8 +227,11 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
         dense = tf.keras.Sequential([tf.keras.Input([8]), tf.keras.layers.Dense(2)])
         dense.save(self.folder / "foreign", save_format="tf")
         tf.saved_model.save(dense, str(self.folder / "plain"))
-        for name in ("foreign", "plain"):
-            with self.assertRaisesRegex(InputError, "not one that this package wrote"):
+        for name, message in (
+            ("foreign", "not one that this package wrote"),
+            ("plain", "cannot be read|not one that this package wrote"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
                 formats.export(self.folder / name, self.folder / "no")
 
     def test_refuses_to_replace(self):

@@ -97,7 +97,7 @@ class ModelCardTest(absltest.TestCase):
 
     def test_damaged_card(self):
         (self.folder / "csml_tf.json").write_text("{")
-        with self.assertRaisesRegex(InputError, "damaged: export it again"):
+        with self.assertRaisesRegex(InputError, "card in .* is no JSON .*: export the model again"):
             model_card.read(self.folder)
 
 
