@@ -83,7 +83,7 @@ def _explain(error):
     if _is_of_storage(error):
         what = errors.first_line(error)
         return _EXIT_FAILED, f"{what}: free some space or choose another folder."
-    if "Collective ops is aborted" in text or isinstance(error, tf.errors.DeadlineExceededError):
+    if errors.is_of_another_worker(error):
         return _EXIT_FAILED, (
             f"Another worker has died or hangs ({errors.first_line(error)}): see its own last "
             "lines, and start all workers again; the run goes on from its newest checkpoint."

@@ -2,6 +2,8 @@
 
 import re
 
+import tensorflow as tf
+
 
 class InputError(ValueError):
     """Bad input from outside: a path, a data set, a recipe, a flag.
@@ -22,3 +24,9 @@ def first_line(error):
     """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return re.sub(r"\{\{.*?\}\}|\[\[.*|\[Op:.*", "", lines[0]).strip().rstrip(".")
+
+
+def is_of_another_worker(error):
+    """Whether TensorFlow says that a worker this one waited for has died or hangs."""
+    aborted = "Collective ops is aborted" in str(error)
+    return aborted or isinstance(error, tf.errors.DeadlineExceededError)

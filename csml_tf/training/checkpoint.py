@@ -106,6 +106,8 @@ class RunCheckpoint:
             self._files.settle(number)
         except (tf.errors.OpError, OSError) as error:
             self._files.keep_only(there)
+            if errors.is_of_another_worker(error):  # To read a variable may be to ask them all.
+                raise
             raise InputError(
                 f"The checkpoint of {progress} could not be written to {self._files.directory} "
                 f"({errors.first_line(error)}): free some space and repeat the command; "

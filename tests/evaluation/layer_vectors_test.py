@@ -49,27 +49,27 @@ class LayerVectorsTest(tf.test.TestCase, parameterized.TestCase):
             layer_vectors.LayerVectors(self.frozen, ["stage1"], 3)
 
     def export_fixed(self, spec_side):
-        """A model for 8 px, whose signature says so or not."""
+        """A model for 32 px, whose signature says so or not."""
         directory = tiny_run.make_temp_dir(self.addCleanup) / "fixed"
-        flat = tf.keras.Sequential([tf.keras.Input([192]), tf.keras.layers.Dense(5)])
+        flat = tf.keras.Sequential([tf.keras.Input([3072]), tf.keras.layers.Dense(5)])
         spec = tf.TensorSpec([None, spec_side, spec_side, 3], tf.float32, name="images")
 
         @tf.function(input_signature=[spec])
         def serve(images):
-            return {"features": flat(tf.reshape(images, [tf.shape(images)[0], 192]))}
+            return {"features": flat(tf.reshape(images, [tf.shape(images)[0], 3072]))}
 
         tf.saved_model.save(flat, str(directory), {"serving_default": serve})
         return directory
 
     @parameterized.parameters(
-        (8, r"takes float32 \(None, 8, 8, 3\), which are no batches of RGB images of 16 px"),
-        (None, r"cannot be run on an image of 16 px \(.+\): choose another --image_size"),
+        (32, r"takes float32 \(None, 32, 32, 3\), which are no batches of RGB images of 48 px"),
+        (None, r"cannot be run on an image of 48 px \(.+\): choose another --image_size"),
     )
     def test_rejects_images_of_a_size_that_the_model_does_not_take(self, spec_side, message):
         directory = self.export_fixed(spec_side)
-        fitting = frozen_encoder.FrozenEncoder(directory, image_size=8)
+        fitting = frozen_encoder.FrozenEncoder(directory, image_size=32)
         self.assertEqual(layer_vectors.LayerVectors(fitting, ["features"]).dims["features"], 5)
-        other = frozen_encoder.FrozenEncoder(directory, image_size=16)
+        other = frozen_encoder.FrozenEncoder(directory, image_size=48)
         with self.assertRaisesRegex(InputError, message):
             layer_vectors.LayerVectors(other, ["features"])
 

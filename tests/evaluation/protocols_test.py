@@ -53,7 +53,7 @@ class MeasureTest(tf.test.TestCase):
             return {"features": tf.reduce_mean(images, [1, 2]) + 0.0 * model.calls}
 
         tf.saved_model.save(model, str(directory), {"serving_default": serve})
-        encoder = frozen_encoder.FrozenEncoder(directory, image_size=8)
+        encoder = frozen_encoder.FrozenEncoder(directory, image_size=32)
         with self.assertRaisesRegex(InputError, "counting changes its own weights when it is used"):
             protocols.measure("linear_cached", encoder, *self.sources, l2=[0.1])
 

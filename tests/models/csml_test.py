@@ -322,7 +322,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllClose(logs["loss"], expected)
 
-    @parameterized.parameters([[("image", "neighbor")]], [["image", "neighbor", "mixed"]])
+    @parameterized.parameters((("image", "neighbor"),), (("image", "neighbor", "mixed"),))
     def test_pairs_are_both_roles_at_once(self, kinds):
         """Without batch norm, the loss is the mean over steps with either image as the anchor."""
 
@@ -346,7 +346,8 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             chosen = {name: rows[anchor::2] for name, rows in views.items()}
             chosen.update({f"neighbor_{name}": rows[neighbor::2] for name, rows in views.items()})
             roles.append(loss(chosen))
-        self.assertGreater(abs(roles[0] - roles[1]), 1e-4)
+        # Images and neighbours change places; only what is mixed into what differs.
+        self.assertEqual(abs(roles[0] - roles[1]) > 1e-4, "mixed" in kinds)
         self.assertAllClose(loss(views, pairs=True), np.mean(roles), rtol=1e-5)
 
     def test_all_keys_of_pairs_are_queued(self):
