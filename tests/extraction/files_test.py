@@ -51,7 +51,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(rows.features.dtype, np.float32)
         self.assertEqual(rows.bad_paths.tolist(), expected.bad_paths.tolist())
 
-    @parameterized.parameters(*FORMATS)
+    @parameterized.parameters(*[(name,) for name in FORMATS])
     def test_round_trip(self, name):
         file_format = files.FORMATS[name]()
         for path, rows in zip(self.write_parts(file_format), PARTS):
@@ -60,7 +60,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(file_format.read_bad_paths(path), (len(rows.paths), bad_paths))
             self.assertEqual(file_format.read_card(path), CARD)
 
-    @parameterized.parameters(*FORMATS)
+    @parameterized.parameters(*[(name,) for name in FORMATS])
     def test_merge(self, name):
         file_format = files.FORMATS[name]()
         parts = self.write_parts(file_format)
@@ -87,7 +87,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(table["path"], paths)
         self.assertAllEqual(np.array(table["features"], np.float32), features)
 
-    @parameterized.parameters(*FORMATS)
+    @parameterized.parameters(*[(name,) for name in FORMATS])
     def test_whole_or_not_at_all(self, name):
         file_format = files.FORMATS[name]()
         parts = self.write_parts(file_format)
@@ -97,7 +97,7 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             file_format.merge(parts, self.folder / f"merged{file_format.suffix}", CARD)
         self.assertEqual(sorted(os.listdir(self.folder)), before)
 
-    @parameterized.parameters(*FORMATS)
+    @parameterized.parameters(*[(name,) for name in FORMATS])
     def test_card_of_something_else(self, name):
         path = self.folder / "other"
         path.write_bytes(b"something")
