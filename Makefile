@@ -12,6 +12,8 @@ SHELL := /bin/bash
 
 # Empty: one process per core, as far as the memory goes. 1 shows the tests' output as it comes.
 JOBS ?=
+# Files and folders of tests; empty: all.
+TESTS ?=
 
 run := "$(VENV)/bin/python"
 # The longest tests are many times as long as the others: whoever is idle takes from the busiest.
@@ -55,7 +57,7 @@ demo: $(stamp)
 	@TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 $(run) -c "$$open_encoder"
 
 test: $(stamp)
-	$(pytest) -m "not slow"
+	$(pytest) -m "not slow" $(TESTS)
 
 test-all: $(stamp)
 	$(pytest)
