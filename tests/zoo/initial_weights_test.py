@@ -47,7 +47,7 @@ class InitialWeightsTest(tf.test.TestCase):
 
     def load(self, name, model):
         """-> what the log says."""
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", level="INFO") as logs:
             initial_weights.load(self.folder / name, model)
         return logs.records[-1].getMessage().split(": ", 1)[1]
 

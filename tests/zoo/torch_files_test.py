@@ -156,7 +156,7 @@ class TorchFilesTest(parameterized.TestCase):
         self.path.write_bytes(b"PK\x03\x04")
         with (
             mock.patch.dict(sys.modules, {"torch": None}),
-            self.assertRaisesRegex(InputError, "need PyTorch: pip install .* safetensors"),
+            self.assertRaisesRegex(InputError, "need PyTorch: pip install .*safetensors"),
         ):
             torch_files.read(self.path)
         with mock.patch.dict(sys.modules, {"torch": None}), self.assertRaises(InputError):
