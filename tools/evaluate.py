@@ -52,6 +52,7 @@ _SETTINGS = [
     flags.DEFINE_integer("batch_size", None, "Images per step; default 256, semi_supervised 128."),
     flags.DEFINE_integer("seeds", None, "Runs, for mean and spread; default 1, semi_supervised 3."),
     flags.DEFINE_multi_float("l2", None, "Strengths of L2; default: a grid."),
+    flags.DEFINE_integer("crops", None, "linear_cached: train on so many random crops an image."),
     flags.DEFINE_float("labels", None, "Share of the labels to use; default all."),
     flags.DEFINE_string("labels_file", None, "Use the labels listed here; CARD.labels.json."),
     flags.DEFINE_integer("labels_seed", None, "Of the draw of --labels; default 0."),

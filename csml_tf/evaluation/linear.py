@@ -8,9 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf import features, progress
-from csml_tf.data import labelled_batches
 from csml_tf.errors import InputError
-from csml_tf.evaluation import accuracy, held_out, labelled_pair
+from csml_tf.evaluation import accuracy, crop_features, held_out, labelled_pair
 from csml_tf.evaluation.layer_vectors import LayerVectors, headline_name
 from csml_tf.evaluation.linear_heads import LinearHeads
 from csml_tf.evaluation.protocol_card import Outcome
@@ -68,7 +67,6 @@ def measure(
     """
     num_classes = labelled_pair.check(train_source, test_source)
     rates = _check_settings(learning_rate, epochs, batch_size, seeds)
-    batch_size = _fit_batch(batch_size, train_source)
     vectors = LayerVectors(encoder, layer, stage_features)
     chooses = len(rates) > 1
     hidden = held_out.draw(train_source.labels) if chooses else np.zeros(len(train_source), bool)
@@ -82,9 +80,10 @@ def measure(
             for name, dim in vectors.dims.items()
         }
         view = encoder.center_view
-        _train(
-            *(vectors, heads, train_source, view, hidden, rates, epochs, batch_size, seed),
+        crops = crop_features.CropFeatures(
+            vectors.__call__, train_source, view.image_size, batch_size, seed
         )
+        _train(heads, crops, train_source.labels, hidden, rates, epochs, seed)
         ranked = _rank(vectors, heads, test_source, view, count)
         chosen_by = None
         if chooses:
@@ -109,10 +108,10 @@ def measure(
         "choice": held_out.CHOICE if chooses else held_out.NO_CHOICE,
         "optimizer": "SGD, momentum 0.9, weight decay 0, rate not scaled by the batch",
         "initial_weights": "N(0, 0.01), zero bias",
-        "batch_size": batch_size,
+        "batch_size": crops.batch_size,
         "epochs": epochs,
         "times_0.1_after": [round(share * epochs) for share in _MILESTONES],
-        "train_view": "random resized crop 0.08..1, flip 0.5",
+        "train_view": crop_features.VIEW,
         "test_view": str(encoder.center_view),
         "backbone": "frozen, inference mode",
         "weights_of": "last epoch",
@@ -141,61 +140,32 @@ def _summarize(name, rows, rates, seeds, ks, num_layers):
     return {headline_name(figure, name, num_layers): figures[figure] for figure in figures}
 
 
-def _train(vectors, heads, source, view, hidden, rates, epochs, batch_size, seed):
+def _train(heads, crops, labels, hidden, rates, epochs, seed):
     """Trains all heads in one go; the second half of them, if any, without the hidden images."""
-    strategy = tf.distribute.get_strategy()
-    augmentation = labelled_batches.make_crop_and_flip(view.image_size)
-    labels = tf.constant(source.labels)
+    labels = tf.constant(labels)
     sees_all = tf.range(next(iter(heads.values())).bias.shape[0]) < len(rates)
     is_seen = tf.constant(~hidden)
 
-    @tf.function
-    def step(images, indices, learning_rates):
-        made = strategy.run(vectors.__call__, args=(images,))
-        if strategy.num_replicas_in_sync > 1:
-            # Every replica takes the step of the whole batch, so that all stay the same.
-            made, indices = tf.nest.map_structure(
-                lambda parts: strategy.gather(parts, axis=0), (made, indices)
-            )
+    # Every replica takes the step of the whole batch, so that all stay the same.
+    @tf.function(autograph=False)
+    def step(made, indices, learning_rates):
         weights = tf.cast(sees_all | tf.gather(is_seen, indices)[:, None], tf.float32)
         for name, bank in heads.items():
             bank.step(made[name], tf.gather(labels, indices), weights, learning_rates)
 
-    num_images = len(source) // batch_size * batch_size
-    with progress.bar(epochs * num_images, f"linear, seed {seed}", unit="images") as advance:
+    with progress.bar(epochs * crops.num_images, f"linear, seed {seed}", unit="images") as advance:
         for epoch in range(epochs):
             current = [optim.step_schedule(epoch, epochs, rate, _MILESTONES) for rate in rates]
             current = tf.constant(current * (len(sees_all) // len(rates)), tf.float32)
-            batches = _make_batches(strategy, source, augmentation, batch_size, seed, epoch)
-            for images, indices in batches:
-                step(images, indices, current)
-                advance(batch_size)
+            for made, indices in crops.read(epoch):
+                step(made, indices, current)
+                advance(crops.batch_size)
     for name, bank in heads.items():
         if not np.isfinite(bank.kernel.numpy()).all():
             raise InputError(
                 f"The layer {name} has values that are not finite numbers, or too large to learn "
                 "on: train the encoder anew, or choose another --layer."
             )
-
-
-def _make_batches(strategy, source, augmentation, batch_size, seed, epoch):
-    """The batches of an epoch, (images, their indices), each replica's part for itself."""
-    replicas = strategy.num_replicas_in_sync
-
-    def make_own(context):
-        dataset = labelled_batches.make_labelled_epoch(
-            *(source, augmentation, batch_size, seed, epoch),
-            labels=np.arange(len(source)),
-            part=context.input_pipeline_id,
-            num_parts=context.num_input_pipelines,
-        )
-        if replicas == context.num_input_pipelines:
-            return dataset
-        return dataset.rebatch(batch_size // replicas).prefetch(tf.data.AUTOTUNE)
-
-    if replicas == 1:
-        return make_own(tf.distribute.InputContext())
-    return strategy.distribute_datasets_from_function(make_own)
 
 
 def _rank(vectors, heads, source, view, count):
@@ -211,12 +181,6 @@ def _rank(vectors, heads, source, view, count):
     ranked = features.extract_features(rank, source, view, description=f"testing {source.name}")
     ranked = ranked.astype(np.int64).reshape([len(source), len(heads), -1, count])
     return {name: ranked[:, i] for i, name in enumerate(heads)}
-
-
-def _fit_batch(batch_size, source):
-    """The batch size, where it can be had of this source, on these replicas."""
-    replicas = tf.distribute.get_strategy().num_replicas_in_sync
-    return max(min(batch_size, len(source)) // replicas, 1) * replicas
 
 
 def _check_settings(learning_rate, epochs, batch_size, seeds):

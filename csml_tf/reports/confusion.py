@@ -7,7 +7,7 @@ from absl import logging
 
 from csml_tf.data import originals
 from csml_tf.errors import InputError
-from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation import accuracy, labelled_pair
 from csml_tf.reports import canvas
 from csml_tf.reports.part import LeftOut
 
@@ -73,8 +73,7 @@ def by_probe(test, train, seed):
         warnings.simplefilter("ignore")  # Not converged: near enough for a picture.
         probe.fit(scaler.transform(train.values[rows]), labels)
     predicted = probe.predict(scaler.transform(test.values))
-    matrix = np.zeros([num_classes, num_classes])
-    np.add.at(matrix, (test.source.labels, predicted), 1)
+    matrix = accuracy.confusion_matrix(test.source.labels, predicted, num_classes)
     return matrix, (
         f"A quick probe: logistic regression (scikit-learn, C = {_INVERSE_PENALTY}) on the "
         f"standardised features of {len(rows):,} images of {train.source.name}, tested on "

@@ -8,7 +8,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn
-from tests.evaluation.pixels_encoder import PixelsEncoder
+from tests.evaluation.pixel_encoder import PixelEncoder
 
 
 def loop_classify(train_features, train_labels, test_features, k, temperature):
@@ -50,6 +50,14 @@ class ClassifyTest(tf.test.TestCase, parameterized.TestCase):
         expected = model.fit(self.train, self.train_labels).predict(self.test)
         self.assertAllEqual(self.classify(k, temperature), expected)
         self.assertGreater(np.mean(expected == self.test_labels), 0.5)
+
+    def test_cosines_that_float32_cannot_tell_apart(self):
+        rng = np.random.default_rng(1)
+        train, test = ((10 + 0.02 * rng.normal(size=[n, 32])).astype("float32") for n in (300, 200))
+        labels = rng.integers(0, 4, 300)
+        for k in (3, 20):
+            expected = loop_classify(train.astype(float), labels, test.astype(float), k, 0.1)
+            self.assertAllEqual(knn.classify(train, labels, test, k, 0.1), expected)
 
     def test_length_does_not_count(self):
         before = self.classify(20, 0.1)
@@ -152,7 +160,7 @@ class MeasureTest(tf.test.TestCase):
 
     def test_grid(self):
         outcome = knn.measure(
-            PixelsEncoder(),
+            PixelEncoder(),
             *self.sources,
             layer=["features", "upper"],
             k=[7, 3],
@@ -172,7 +180,7 @@ class MeasureTest(tf.test.TestCase):
     def test_one_pass_for_all_layers(self):
         reads = []
 
-        class CountingEncoder(PixelsEncoder):
+        class CountingEncoder(PixelEncoder):
             def encode_layers(self, layers):
                 encode = super().encode_layers(layers)
                 return lambda images: reads.append(len(images)) or encode(images)
@@ -181,7 +189,7 @@ class MeasureTest(tf.test.TestCase):
         self.assertEqual(sum(reads), 150)
 
     def test_one_point_and_baselines(self):
-        outcome = knn.measure(PixelsEncoder(), *self.sources, baselines=True)
+        outcome = knn.measure(PixelEncoder(), *self.sources, baselines=True)
         self.assertEqual(outcome.settings["k"], [20])
         self.assertAlmostEqual(outcome.result["top1"], self.expected(20, 0.1))
         self.assertAlmostEqual(outcome.result["pixels_top1"], self.expected(20, 0.1))
@@ -194,7 +202,7 @@ class MeasureTest(tf.test.TestCase):
             ({"temperature": [0.1, 0.0]}, "above 0, got 0"),
         ):
             with self.assertRaisesRegex(InputError, message):
-                knn.measure(PixelsEncoder(), *self.sources, **options)
+                knn.measure(PixelEncoder(), *self.sources, **options)
 
 
 if __name__ == "__main__":

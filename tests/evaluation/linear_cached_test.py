@@ -5,6 +5,7 @@ from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from csml_tf.data import labelled_batches
 from csml_tf.errors import InputError
 from csml_tf.evaluation import held_out, linear_cached, protocol_card
 from tests.evaluation import pixel_encoder
@@ -18,6 +19,19 @@ def scikit_learn_scores(train, test, l2):
     model = LogisticRegression(C=1 / (l2 * len(train)), tol=1e-8, max_iter=10_000)
     model.fit(scaler.transform(pixel_encoder.pixels(train)), train.labels)
     return model.predict_proba(scaler.transform(pixel_encoder.pixels(test)))
+
+
+def read_crops(train, passes):
+    """[n, 64] pixels of random crops, and the [n] training images they are of."""
+    blocks = []
+    for number in range(passes):
+        batches = labelled_batches.make_labelled_epoch(
+            *(train, labelled_batches.make_crop_and_flip(8), len(train), 0, number),
+            labels=np.arange(len(train)),
+        )
+        for images, rows in batches.as_numpy_iterator():
+            blocks.append((images[..., 0].reshape([-1, 64]), rows))
+    return [np.concatenate(parts) for parts in zip(*blocks)]
 
 
 class MeasureTest(tf.test.TestCase, parameterized.TestCase):
@@ -49,6 +63,36 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         scores = scikit_learn_scores(train, test, best["l2"])
         confusion = metrics.confusion_matrix(test.labels, scores.argmax(axis=1))
         self.assertEqual(result["confusion"], confusion.tolist())
+
+    def test_crops_match_scikit_learn(self):
+        train, test = pixel_encoder.make_sources()
+        outcome = self.measure(l2=STRENGTHS, crops=3)
+        crops, rows = read_crops(train, 3)
+        self.assertLen(rows, 300)
+        scaler = StandardScaler().fit(crops)
+        hidden = held_out.draw(train.labels)
+
+        def scores(seen, tested, l2):
+            model = LogisticRegression(C=1 / (l2 * seen.sum()), tol=1e-8, max_iter=10_000)
+            model.fit(scaler.transform(crops[seen]), train.labels[rows[seen]])
+            return model.predict_proba(scaler.transform(pixel_encoder.pixels(tested)))
+
+        hidden_source = train.subset(np.flatnonzero(hidden))
+        for row in outcome.result["grid"]:
+            found = scores(np.ones(300, bool), test, row["l2"])
+            for k in (1, 5):
+                expected = metrics.top_k_accuracy_score(test.labels, found, k=k)
+                self.assertAlmostEqual(row[f"top{k}"], expected)
+            found = scores(~hidden[rows], hidden_source, row["l2"])
+            expected = metrics.top_k_accuracy_score(hidden_source.labels, found, k=1)
+            self.assertAlmostEqual(row["held_out_top1"], expected)
+        self.assertEqual(
+            outcome.settings["train_view"], "3 of random resized crop 0.08..1, flip 0.5"
+        )
+
+    def test_rejects_no_crops(self):
+        with self.assertRaisesRegex(InputError, "crops must be at least 1, got 0"):
+            self.measure(crops=0)
 
     def test_one_strength_needs_no_choice(self):
         outcome = self.measure(l2=[1e-3])

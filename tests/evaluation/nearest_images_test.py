@@ -7,7 +7,7 @@ from csml_tf.data.sources import folder, memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import nearest_images, retrieval
 from tests.data.sources import image_files
-from tests.evaluation.pixels_encoder import PixelsEncoder
+from tests.evaluation.pixel_encoder import PixelEncoder
 
 
 class LookUpTest(tf.test.TestCase):
@@ -23,12 +23,12 @@ class LookUpTest(tf.test.TestCase):
 
     def look_up(self, queries, sources=None, **options):
         outcome = nearest_images.look_up(
-            PixelsEncoder(), sources or self.sources, queries, **options
+            PixelEncoder(), sources or self.sources, queries, **options
         )
         return outcome.result["nearest"]
 
     def cosines(self, query, cut=slice(None)):
-        images = [image[cut].ravel().astype(float) for image in [*self.images, query]]
+        images = [image[cut][..., 0].ravel().astype(float) for image in [*self.images, query]]
         query = images.pop()
         norms = [np.linalg.norm(image) * np.linalg.norm(query) for image in images]
         return np.array([image @ query for image in images]) / norms
@@ -80,7 +80,7 @@ class LookUpTest(tf.test.TestCase):
 
     def test_as_a_setting_of_the_protocol(self):
         outcome = retrieval.measure(
-            PixelsEncoder(), *self.sources, queries=f"{self.root}/a/0.png", k=[2]
+            PixelEncoder(), *self.sources, queries=f"{self.root}/a/0.png", k=[2]
         )
         self.assertLen(outcome.result["nearest"], 2)
 

@@ -6,12 +6,19 @@ from csml_tf import features
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 
+_LAYERS = {
+    "features": lambda images: features.flatten(images[..., 0]),
+    "embedding": lambda images: tf.reduce_mean(images[..., 0], axis=1)[:, ::4],
+    "upper": lambda images: features.flatten(images[:, :4, :, 0]),
+    "stage1": lambda images: images,
+}
+
 
 class PixelEncoder:
-    """The parts of `FrozenEncoder` that the linear protocols use.
+    """The parts of `FrozenEncoder` that the protocols use.
 
-    "features" are all pixels, "embedding" is the brightness of the two halves, and "stage1"
-    is the image itself as a map.
+    "features" are all pixels, "embedding" is the brightness of the two halves, "upper" the upper
+    half of the pixels, and "stage1" is the image itself as a map. Untrained, it sees two rows.
     """
 
     directory = "pixels"
@@ -19,12 +26,13 @@ class PixelEncoder:
     center_view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
 
     def all_maps(self, layers):
-        makers = {
-            "features": lambda images: features.flatten(images[..., 0]),
-            "embedding": lambda images: tf.reduce_mean(images[..., 0], axis=1)[:, ::4],
-            "stage1": lambda images: images,
-        }
-        return lambda images: {layer: makers[layer](images) for layer in layers}
+        return lambda images: {layer: _LAYERS[layer](images) for layer in layers}
+
+    def encode_layers(self, layers):
+        return self.all_maps(layers)
+
+    def untrained(self):
+        return lambda images: features.flatten(images[:, :2, :, 0])
 
 
 def make_sources(num_train=100, num_test=50):

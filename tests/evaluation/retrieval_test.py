@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import retrieval
-from tests.evaluation.pixels_encoder import PixelsEncoder
+from tests.evaluation.pixel_encoder import PixelEncoder
 
 
 def read_pixels(source, cut=slice(None)):
@@ -44,7 +44,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(row, len(ks) + 1 + ("layer" in row))
 
     def test_by_default(self):
-        outcome = retrieval.measure(PixelsEncoder(), self.train, self.test)
+        outcome = retrieval.measure(PixelEncoder(), self.train, self.test)
         self.check(outcome.result, [1, 5, 10])
         self.assertLess(outcome.result["recall_at_1"], 1.0)
         self.assertContainsSubset(
@@ -53,7 +53,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_several_layers(self):
         outcome = retrieval.measure(
-            PixelsEncoder(), self.train, self.test, layer=["upper", "features"], k=[3, 2, 3]
+            PixelEncoder(), self.train, self.test, layer=["upper", "features"], k=[3, 2, 3]
         )
         upper, whole = outcome.result["grid"]
         self.assertEqual((upper["layer"], whole["layer"]), ("upper", "features"))
@@ -64,7 +64,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         # Not the same object: the images count.
         digits = memory.load_digits()
         pair = [digits.subset(range(40)), digits.subset(range(40))]
-        outcome = retrieval.measure(PixelsEncoder(), *pair, k=[1, 39])
+        outcome = retrieval.measure(PixelEncoder(), *pair, k=[1, 39])
         pixels, labels = read_pixels(pair[0]), pair[0].labels
         pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
         hits, precisions = [], []
@@ -82,7 +82,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         images = np.random.default_rng(0).integers(0, 256, [5, 8, 8], np.uint8)
         images[1], images[3] = images[0], images[2]
         source = memory.MemorySource(images, [0, 0, 1, 1, 2])
-        outcome = retrieval.measure(PixelsEncoder(), source, source, k=[1])
+        outcome = retrieval.measure(PixelEncoder(), source, source, k=[1])
         self.assertEqual(outcome.settings["queries"], "4 test images")
         self.assertEqual(outcome.result, {"recall_at_1": 1.0, "map": 1.0})
 
@@ -94,7 +94,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             )
             for count in (500, 300)
         ]
-        result = retrieval.measure(PixelsEncoder(), *sources, k=[1, 4]).result
+        result = retrieval.measure(PixelEncoder(), *sources, k=[1, 4]).result
         self.assertBetween(result["recall_at_1"], 0.13, 0.27)
         self.assertBetween(result["recall_at_4"], 0.5, 0.68)  # 1 - 0.8^4 is 0.59.
         self.assertBetween(result["map"], 0.19, 0.22)
@@ -110,7 +110,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             ((loners, loners), [1], "No two images of loners are of one class"),
         ):
             with self.assertRaisesRegex(InputError, message):
-                retrieval.measure(PixelsEncoder(), *pair, k=k)
+                retrieval.measure(PixelEncoder(), *pair, k=k)
 
 
 if __name__ == "__main__":
