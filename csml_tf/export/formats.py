@@ -69,7 +69,9 @@ def export(
             "model that it was made of."
         )
     view = _make_view(card, image_size)
-    metrics = [*card.get("metrics", []), *(_read_result(path, card) for path in results)]
+    metrics = [*card.get("metrics", [])]
+    for path in results:
+        metrics += _read_results(path, card)
     model = saved_model.load(directory)
     images, description = _open_images(dataset, data_dir, view)
 
@@ -174,21 +176,30 @@ def _check_output(directory, output):
         )
 
 
-def _read_result(path, card):
-    """The card's "metrics" entry of a JSON file that `tools/evaluate.py` wrote."""
+def _read_results(path, card):
+    """The card's "metrics" entries of a JSON file that `tools/evaluate.py` wrote."""
     try:
-        result = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
-        encoder, accuracy = result["encoder"]["id"], float(result["result"]["top1"])
-        settings = ", ".join(f"{name}={value}" for name, value in result["settings"].items())
-        sets = ", ".join(f"{role}: {each['name']}" for role, each in result["data"].items())
-        name = f"{result['protocol']} top-1"
+        results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        results = results if isinstance(results, list) else [results]
+        metrics = {result["encoder"]["id"]: [] for result in results}
+        for result in results:
+            metrics[result["encoder"]["id"]].append(_make_metric(result))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no result with a top-1 accuracy ({error!r}): give a file that "
             "tools/evaluate.py --json wrote."
         ) from error
-    if encoder != card.get("id"):
-        raise InputError(
-            f"{path} was measured on {encoder}, and this model is {card.get('id')}: leave it out."
-        )
-    return model_card.metric(name, accuracy, f"{settings}; {sets}")
+    for encoder in metrics:
+        if encoder != card.get("id"):
+            raise InputError(
+                f"{path} was measured on {encoder}, and this model is {card.get('id')}: leave it "
+                "out."
+            )
+    return [metric for each in metrics.values() for metric in each]
+
+
+def _make_metric(result):
+    settings = ", ".join(f"{name}={value}" for name, value in result["settings"].items())
+    sets = ", ".join(f"{role}: {each['name']}" for role, each in result["data"].items())
+    name = f"{result['protocol']} top-1"
+    return model_card.metric(name, float(result["result"]["top1"]), f"{settings}; {sets}")

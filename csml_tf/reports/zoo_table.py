@@ -142,7 +142,8 @@ def _with_this_code(entry, measured):
     ]
     parts = at_full_size or [_NOT_TRAINED]
     if entry.archive is not None:
-        parts.insert(0, f'`load_model("{entry.id}")`')
+        changed = f" ({_code(bindings)})" if bindings else ""
+        parts.insert(0, f'`load_model("{entry.id}")`{changed}')
     others = [r.bindings for r in measured if r.id == entry.id and r.bindings != bindings]
     parts += [f"with {_code(changed)}: see below" for changed in dict.fromkeys(others)]
     return "; ".join(parts)

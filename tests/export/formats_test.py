@@ -182,23 +182,33 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("encoder.tflite", text)
         self.assertIn("32 × 32 px, and a batch of one", text)
 
-    def write_result(self, encoder_id):
+    def write_result(self, encoder_id, protocols=("knn",)):
         path = self.folder / f"{encoder_id}.json"
-        result = {
-            "protocol": "knn",
+        results = [self.make_result(encoder_id, protocol) for protocol in protocols]
+        path.write_text(json.dumps(results if len(results) > 1 else results[0]))
+        return path
+
+    @staticmethod
+    def make_result(encoder_id, protocol):
+        return {
+            "protocol": protocol,
             "encoder": {"id": encoder_id},
             "result": {"top1": 0.5},
             "settings": {"k": [20]},
             "data": {"train": {"name": "a"}, "test": {"name": "b"}},
         }
-        path.write_text(json.dumps(result))
-        return path
 
     def test_results(self):
         self.export("measured", "keras", results=[self.write_result("tiny")])
         (metric,) = model_card.read(self.folder / "measured")["metrics"]
         expected = {"name": "knn top-1", "value": 0.5, "protocol": "k=[20]; train: a, test: b"}
         self.assertEqual(metric, expected)
+
+    def test_several_results_in_one_file(self):
+        path = self.write_result("tiny", ("knn", "linear"))
+        self.export("measured", "keras", results=[path])
+        metrics = model_card.read(self.folder / "measured")["metrics"]
+        self.assertEqual([m["name"] for m in metrics], ["knn top-1", "linear top-1"])
 
     def test_refuses_results(self):
         with self.assertRaisesRegex(InputError, "measured on huge, and this model is tiny"):

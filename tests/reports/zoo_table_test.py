@@ -55,8 +55,8 @@ class TablesTest(absltest.TestCase):
         )
         self.assertEqual(
             rows["[`r18`](gin_configs/r18.gin)"][-1],
-            '`load_model("r18")`; kNN top-1 80.00 % (1 run); linear top-1 83.00 ± 2.00 % '
-            "(3 runs); with `WIDTH = 16`, `EPOCHS = 3`: see below",
+            '`load_model("r18")` (`WIDTH = 16`); kNN top-1 80.00 % (1 run); linear top-1 '
+            "83.00 ± 2.00 % (3 runs); with `WIDTH = 16`, `EPOCHS = 3`: see below",
         )
         self.assertEqual(rows["[`tiny`](gin_configs/tiny.gin)"][-1], "kNN top-1 90.00 % (1 run)")
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 import csml_tf
 from csml_tf.errors import InputError
-from csml_tf.export import saved_model
+from csml_tf.export import model_card, saved_model
 from csml_tf.zoo import cache, registry
 from csml_tf.zoo.entry import Archive, Entry
 from tests.training import tiny_run
@@ -102,6 +102,22 @@ class RegistryTest(tf.test.TestCase):
                 content = (zoo / "encoders" / entry.archive.source).read_bytes()
                 self.assertLen(content, entry.archive.num_bytes)
                 self.assertEqual(hashlib.sha256(content).hexdigest(), entry.archive.sha256)
+
+    def test_packaged_encoders(self):
+        images = np.random.default_rng(0).uniform(size=[2, 32, 40, 3]).astype("float32")
+        with mock.patch.dict("os.environ", {"CSML_TF_HOME": str(self.run_dir / "home")}):
+            for entry in registry.ENTRIES:
+                if entry.archive is not None and not entry.archive.is_remote:
+                    card = model_card.read(registry.find_saved_model(entry.id))
+                    self.assertEqual(card["id"], entry.id)
+                    self.assertStartsWith(card["commit"], entry.archive.commit)
+                    for binding in entry.archive.bindings:
+                        knob, value = binding.split(" = ")
+                        self.assertEqual(str(card["recipe"][knob]), value)
+                    features = csml_tf.load_model(entry.id)(images)
+                    self.assertEqual(features.shape, [2, card["feature_dim"]])
+                    # Moving statistics that fit the weights: nothing explodes or dies.
+                    self.assertBetween(np.linalg.norm(features, axis=1).min(), 0.1, 100.0)
 
     def test_damaged_model(self):
         self.model_dir.mkdir()
