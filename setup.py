@@ -36,7 +36,10 @@ setuptools.setup(
     description="Self-supervised pretraining of image encoders with CsMl, MoCo v2 and MoCo v1",
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["csml_tf*"]),
-    package_data={"csml_tf.zoo": ["results.json", "encoders/*"]},
+    package_data={
+        "csml_tf.reports": ["reference_runs.json"],
+        "csml_tf.zoo": ["results.json", "encoders/*"],
+    },
     python_requires=">=3.9",
     install_requires=[
         f"tensorflow>=2.15,<2.16; {HOME}",

@@ -4,13 +4,14 @@ python tools/report.py --model_dir=runs/quickstart --output=reports/quickstart
 python tools/report.py --model_dir=runs/quickstart --output=reports/quickstart --views
 python tools/report.py --gin_file=r50.gin --dataset=folder:photos --output=reports/r50 --views
 python tools/report.py --zoo --output=.
+python tools/report.py --model_dir=runs/quickstart --reference --output=csml_tf/reports
 """
 
 from absl import flags
 
 from csml_tf import command, recipes
 from csml_tf.errors import InputError
-from csml_tf.reports import run_report, zoo_table
+from csml_tf.reports import reference_runs, run_record, run_report, zoo_table
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
@@ -31,6 +32,9 @@ _VIEWS = flags.DEFINE_bool(
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "--views: recipe, in place of a run")
 _GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "--views: 'IMAGE_SIZE = 96'")
 _STEP = flags.DEFINE_integer("step", 1, "--views: whose batch to show, of the epoch.")
+_REFERENCE = flags.DEFINE_bool(
+    "reference", False, "In place of the page: add the run to the reference runs of the folder."
+)
 _ZOO = flags.DEFINE_bool(
     "zoo", False, "In place of the page: the tables of the MODEL_ZOO.md in the output folder."
 )
@@ -70,6 +74,8 @@ def main(argv):
     del argv
     if _ZOO.value:
         print(zoo_table.update(_OUTPUT.value))
+    elif _REFERENCE.value:
+        print(reference_runs.add(run_record.read(_MODEL_DIR.value), _OUTPUT.value))
     else:
         print(write_views() if _VIEWS.value else write_page())
 

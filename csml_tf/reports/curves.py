@@ -87,6 +87,26 @@ def accuracy(rows):
     return _panels(rows, panels)
 
 
+def beside_references(rows, band):
+    """Loss and kNN accuracy, over the range of the reference runs.
+
+    Args:
+        rows: of `metrics.jsonl`.
+        band: `reference_runs.Band`.
+
+    Returns:
+        `matplotlib.figure.Figure`.
+    """
+    panels = (("loss", "loss", 1), ("knn_top1", "kNN top-1, %", 100))
+    figure = _panels(rows, panels)
+    for axes, (_, _, factor), limits in zip(figure.axes, panels, (band.loss, band.knn_top1)):
+        low, high = zip(*limits.values()) if limits else ((), ())
+        edges = [[factor * value for value in edge] for edge in (low, high)]
+        axes.fill_between([*limits], *edges, color=palette.COLORS[0], alpha=0.2, linewidth=0)
+        axes.set_xlim(0, max([*limits, rows[-1]["epoch"]]) * 1.02)
+    return figure
+
+
 def neighbors(rows):
     """Purity and churn of the mined neighbours, and the seconds that mining took.
 

@@ -36,6 +36,7 @@ figcaption { max-width: 85ch; margin-top: 8px; color: var(--soft); font-size: 14
   line-height: 1.45; }
 .left-out { padding: 10px 14px; background: #f6f6f4; border-radius: 6px; color: #555;
   font-size: 14.5px; overflow-wrap: anywhere; }
+.warning { padding: 10px 14px; background: #fdf3e1; border-radius: 6px; }
 details summary { cursor: pointer; color: var(--accent); font-size: 13px; }
 pre { margin: 8px 0 0; padding: 12px 14px; background: #f8f8f7; border-radius: 6px;
   overflow-x: auto; font: 12.5px/1.5 ui-monospace, "DejaVu Sans Mono", Consolas, monospace; }

@@ -19,6 +19,7 @@ from csml_tf.reports import (
     page,
     part,
     projector,
+    reference_runs,
     run_record,
     trained_features,
 )
@@ -90,8 +91,12 @@ def write(
     if images:
         data = _open(record, dataset, data_dir, max_train_images, seed)
     cards, faults = measurements.read(record.directory.path)
+    band = reference_runs.find(record)
 
-    makers = {
+    makers = {}
+    if band is not None:
+        makers["Beside reference runs"] = lambda: _beside_references(record, band, output)
+    makers |= {
         "Curves": lambda: _curves(record, output),
         "Accuracy": lambda: _accuracy(record, output),
         "Neighbours": lambda: _neighbors(record, data, output, seed),
@@ -113,7 +118,9 @@ def write(
     path = output / PAGE
     canvas.write(path, page.render(record, _tiles(record), parts))
     done = f"{path}: {len(parts) - len(left_out)} parts about {record.name}, {record.progress()}"
-    return f"{done}; left out, and the page says why: {', '.join(left_out)}" if left_out else done
+    if left_out:
+        done += f"; left out, and the page says why: {', '.join(left_out)}"
+    return done if band is None else f"{done}. {reference_runs.judge(record.rows, band).text}"
 
 
 def _open(record, dataset, data_dir, max_train_images, seed):
@@ -190,6 +197,19 @@ def _accuracy(record, output):
     if knn is not None:
         caption += f" kNN: {knn[2]}."
     return _drawn(figure, output / "accuracy.png", "Accuracy by epoch", caption)
+
+
+def _beside_references(record, band, output):
+    verdict = reference_runs.judge(record.rows, band)
+    how_many = "1 run" if band.num_runs == 1 else f"{band.num_runs} runs"
+    caption = (
+        f"The band is the range of {how_many} with the same settings, and "
+        f"{reference_runs.LOSS_MARGIN:.0%} of the loss and {100 * reference_runs.KNN_MARGIN:g} "
+        "points of kNN more on either side."
+    )
+    figure = curves.beside_references(record.rows, band)
+    body = part.paragraph(verdict.text, "" if verdict.healthy else "warning")
+    return body + _drawn(figure, output / "references.png", "Beside reference runs", caption)
 
 
 def _neighbors(record, data, output, seed):

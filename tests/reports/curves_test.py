@@ -2,7 +2,7 @@ import math
 
 from absl.testing import absltest
 
-from csml_tf.reports import curves
+from csml_tf.reports import curves, reference_runs
 from csml_tf.reports.part import LeftOut
 
 ROWS = [
@@ -38,6 +38,20 @@ def drawn(figure):
 
 
 class CurvesTest(absltest.TestCase):
+    def test_beside_references(self):
+        band = reference_runs.Band(2, {1: (2.0, 4.0), 2: (1.0, 3.0)}, {2: (0.5, 0.75)}, "k=5")
+        figure = curves.beside_references(ROWS, band)
+        self.assertEqual(
+            drawn(figure),
+            {
+                "loss": {"": [(1, 3.0), (2, 2.0), (3, 1.0)]},
+                "kNN top-1, %": {"": [(2, 25.0)]},
+            },
+        )
+        loss, knn = ({*map(tuple, a.collections[0].get_paths()[0].vertices)} for a in figure.axes)
+        self.assertContainsSubset({(1, 2.0), (1, 4.0), (2, 1.0), (2, 3.0)}, loss)
+        self.assertContainsSubset({(2, 50.0), (2, 75.0)}, knn)
+
     def test_losses(self):
         self.assertEqual(
             drawn(curves.losses(ROWS)),

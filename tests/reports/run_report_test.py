@@ -12,7 +12,7 @@ from csml_tf.data.neighbor_table import NeighborTable
 from csml_tf.data.sources import catalog, memory
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.reports import feature_map, measurements, run_report
+from csml_tf.reports import feature_map, measurements, reference_runs, run_report
 from tests.data.sources import image_files
 from tests.evaluation.protocol_card_test import make_card
 from tests.reports import tiny_record
@@ -188,6 +188,18 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn("--noimages was given", reasons["Neighbours"])
         self.assertIn("--nomap was given", reasons["Map of the features"])
         self.assertIn("--noimages was given", reasons["Confusion"])
+
+    def test_beside_reference_runs(self):
+        band = reference_runs.Band(2, {1: (3.9, 4.1), 2: (2.9, 3.1)}, {2: (0.6, 0.7)}, "k=5")
+        self.enter(mock.patch.object(reference_runs, "find", lambda record: band))
+        tiny_record.write(self.run_path, tiny_record.make_rows(2))
+        line = run_report.write(self.run_path, self.output, images=False, draw_map=False)
+        verdict = "Goes as the reference runs went: after epoch 2 the loss is 3.000, theirs 2.900"
+        self.assertIn(verdict, line)
+        text = PageReader((self.output / run_report.PAGE).read_text()).text
+        self.assertIn(verdict, text)
+        self.assertIn("The band is the range of 2 runs with the same settings", text)
+        self.assertTrue((self.output / "references.png").exists())
 
     def test_damaged_encoder(self):
         (self.run_path / "saved_model").mkdir(parents=True)

@@ -1,0 +1,185 @@
+"""Finished runs of the recipes, to tell whether a run by the same settings goes as they did."""
+
+import dataclasses
+import json
+import pathlib
+from typing import Optional
+
+from csml_tf.errors import InputError
+from csml_tf.training.run_directory import write_atomically
+
+FILE = "reference_runs.json"
+_PACKAGED = pathlib.Path(__file__).with_name(FILE)
+# What may differ between runs that should end alike, but for chance and rounding.
+_FREE = {
+    "SEED",
+    "DATA_FINGERPRINT",
+    "AUGMENT_ON",
+    "JIT_COMPILE",
+    "CHECKPOINT_EVERY_STEPS",
+    "MONITOR_EVERY_EPOCHS",
+    "LINEAR_EVERY_EPOCHS",
+}
+# Beyond the range of the references: what another seed may do where there are few of them.
+KNN_MARGIN = 0.03
+LOSS_MARGIN = 0.03
+
+
+@dataclasses.dataclass(frozen=True)
+class Band:
+    """What the reference runs were like, epoch by epoch.
+
+    Attributes:
+        num_runs: how many there are.
+        loss: {epoch: (lowest, highest)}, margins included.
+        knn_top1: likewise, in [0, 1], of the epochs where it was measured.
+        knn_protocol: by which protocol it was measured; None if never.
+    """
+
+    num_runs: int
+    loss: dict
+    knn_top1: dict
+    knn_protocol: Optional[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """How a run stands beside the references.
+
+    Attributes:
+        healthy: whether the newest figures lie inside the band; more accuracy than theirs
+            is inside.
+        text: one sentence with the figures.
+    """
+
+    healthy: bool
+    text: str
+
+
+def find(record, path=_PACKAGED):
+    """The band of the runs whose settings a run shares, but for those that make no difference.
+
+    Args:
+        record: `run_record.RunRecord`.
+        path: of the file of reference runs.
+
+    Returns:
+        `Band`, or None if there are none.
+    """
+    for entry in _read(path):
+        if all(record.settings.get(name) == value for name, value in entry["settings"].items()):
+            return _make_band(entry["runs"])
+    return None
+
+
+def judge(rows, band):
+    """Compares the newest figures of a run with the band.
+
+    Args:
+        rows: of `metrics.jsonl`.
+        band: `Band`.
+
+    Returns:
+        `Verdict`.
+    """
+    comparisons = [_compare_loss(rows, band), _compare_knn(rows, band)]
+    comparisons = [each for each in comparisons if each is not None]
+    if not comparisons:
+        return Verdict(True, "No epoch has a figure that the reference runs have, too.")
+    healthy = all(inside for inside, _ in comparisons)
+    figures = "; ".join(text for _, text in comparisons)
+    opening = "Goes as the reference runs went" if healthy else "Not as the reference runs went"
+    return Verdict(healthy, f"{opening}: {figures}.")
+
+
+def add(record, folder):
+    """Adds a finished run to the file in a folder, in place of one with the same seed.
+
+    Args:
+        record: `run_record.RunRecord`.
+        folder: that holds the file, or will.
+
+    Returns:
+        One line about it.
+
+    Raises:
+        InputError: if the run is not finished, or the file cannot be read or written.
+    """
+    epochs = record.setting("pretrain.epochs")
+    if record.rows[-1]["epoch"] != epochs:
+        raise InputError(
+            f"{record.name} is {record.progress()}: a reference is a whole run, let "
+            "tools/train.py finish it."
+        )
+    path = pathlib.Path(folder, FILE)
+    settings = {name: value for name, value in record.settings.items() if name not in _FREE}
+    protocol = record.knn()
+    run = {
+        "seed": record.setting("pretrain.seed"),
+        "code": record.notes.get("Code", "not recorded"),
+        "knn_protocol": None if protocol is None else protocol[2],
+        "loss": [row["loss"] for row in record.rows],
+        "knn_top1": [row.get("knn_top1") for row in record.rows],
+    }
+    entries = _read(path) if path.exists() else []
+    entry = next((each for each in entries if each["settings"] == settings), None)
+    if entry is None:
+        entry = {"recipe": record.notes.get("Recipe", record.name), "settings": settings}
+        entries.append({**entry, "runs": []})
+        entry = entries[-1]
+    others = [each for each in entry["runs"] if each["seed"] != run["seed"]]
+    entry["runs"] = sorted([*others, run], key=lambda each: each["seed"])
+    try:
+        write_atomically(path, json.dumps(entries, indent=1) + "\n")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror}): choose another --output."
+        ) from error
+    return f"{path}: {len(entry['runs'])} runs of {entry['recipe']}"
+
+
+def _read(path):
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"The reference runs in {path} cannot be read ({error}): install the package again."
+        ) from error
+
+
+def _make_band(runs):
+    loss, knn = {}, {}
+    for epoch in range(1, len(runs[0]["loss"]) + 1):
+        losses = [run["loss"][epoch - 1] for run in runs]
+        loss[epoch] = (min(losses) * (1 - LOSS_MARGIN), max(losses) * (1 + LOSS_MARGIN))
+        found = [run["knn_top1"][epoch - 1] for run in runs]
+        found = [top1 for top1 in found if top1 is not None]
+        if found:
+            knn[epoch] = (min(found) - KNN_MARGIN, max(found) + KNN_MARGIN)
+    return Band(len(runs), loss, knn, runs[0]["knn_protocol"])
+
+
+def _compare_loss(rows, band):
+    row = _newest(rows, "loss", band.loss)
+    if row is None:
+        return None
+    (low, high), value = band.loss[row["epoch"]], row["loss"]
+    text = f"after epoch {row['epoch']} the loss is {value:.3f}, theirs {low:.3f} to {high:.3f}"
+    return low <= value <= high, text
+
+
+def _compare_knn(rows, band):
+    row = _newest(rows, "knn_top1", band.knn_top1)
+    if row is None or row.get("knn_protocol") != band.knn_protocol:
+        return None
+    (low, high), value = band.knn_top1[row["epoch"]], row["knn_top1"]
+    text = f"after epoch {row['epoch']} kNN top-1 is {value:.2%}, theirs {low:.2%} to {high:.2%}"
+    return value >= low, text
+
+
+def _newest(rows, name, band):
+    """The last row that has a figure of an epoch of the band, or None."""
+    for row in reversed(rows):
+        if row.get(name) is not None and row["epoch"] in band:
+            return row
+    return None
