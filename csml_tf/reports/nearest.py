@@ -82,8 +82,8 @@ def of_held_out(test, train, seed, share_training):
         for i, row, cosines in zip(chosen, indices, similarities)
     ]
     caption = (
-        f"{len(chosen)} images of {test.source.name}, drawn with seed {seed}, and the {k} nearest "
-        f"of {len(train.source):,} images of {train.source.name}, by the cosine (below each) of "
+        f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each the {k} "
+        f"nearest of {len(train.source):,} images, {train.source.name}, by the cosine (below) of "
         'the exported encoder\'s pooled features (layer "features").'
     )
     if share_training:

@@ -101,7 +101,7 @@ class OfHeldOutTest(absltest.TestCase):
                 [title.splitlines()[-1] for _, title, _ in others],
                 [f"{cosines[index]:.3f}" for index in order],
             )
-        self.assertRegex(caption, "6 images of unseen, .* 5 nearest of 30 images of dots")
+        self.assertRegex(caption, "6 images .* out of unseen, .* 5 nearest of 30 images, dots")
         self.assertNotIn("trained on all", caption)
         self.assertIn("trained on all", nearest.of_held_out(test, train, 0, True)[1])
 
