@@ -6,7 +6,7 @@ import sys
 
 
 def prepare():
-    """Chooses Keras 2 and oneDNN for this process, unless the user chose already.
+    """Chooses Keras 2 and oneDNN, kernels kept, for this process, unless the user chose already.
 
     Raises:
         ImportError: if TensorFlow was imported earlier with Keras 3 inside.
@@ -18,6 +18,9 @@ def prepare():
     # Off by default on CPUs without AVX-512, where it makes a training step
     # 1.6 to 2 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    # By default TensorFlow builds the kernels of a convolution's two gradients anew in every step,
+    # to save memory on machines without AVX2 (github.com/tensorflow/tensorflow/pull/21690).
+    os.environ.setdefault("TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE", "false")
     # 3: on a machine without a GPU TensorFlow reports at level ERROR that cuDNN, cuFFT and
     # cuBLAS are registered twice. What really goes wrong raises an exception as well, or ends
     # the process, which level 3 shows; a GPU that is not found shows in the tools' first lines.

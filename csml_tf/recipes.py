@@ -17,6 +17,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
 from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
 from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
@@ -340,6 +341,11 @@ def _make_monitors(source, dataset, data_dir, center_view):
         logging.info("%s has no labels: accuracy is not measured.", source.name)
         return []
     train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    try:
+        labelled_pair.check(train, test)
+    except InputError as error:  # Training does without.
+        logging.warning("Accuracy is not measured during training: %s", error)
+        return []
     return [
         gin.get_configurable(f"{kind}Monitor")(
             gin.get_configurable(f"{kind}Evaluation")(train, test, center_view)

@@ -41,7 +41,11 @@ class PrepareTest(parameterized.TestCase):
         self.assertEqual(str(caught.exception), MESSAGE)
 
     def test_what_the_user_chose_stays(self):
-        chosen = {"TF_ENABLE_ONEDNN_OPTS": "0", "TF_CPP_MIN_LOG_LEVEL": "0"}
+        chosen = {
+            "TF_ENABLE_ONEDNN_OPTS": "0",
+            "TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE": "true",
+            "TF_CPP_MIN_LOG_LEVEL": "0",
+        }
         with mock.patch.dict(os.environ, chosen):
             environment.prepare()
             self.assertEqual({name: os.environ[name] for name in chosen}, chosen)

@@ -1,10 +1,12 @@
 from unittest import mock
 
 import gin
+import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf import recipes
+from csml_tf.data.sources import catalog, memory
 from csml_tf.errors import InputError
 from csml_tf.models.csml import CsMl
 from tests.training import tiny_run
@@ -131,6 +133,22 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         path = self.directory / "config.gin"
         path.write_text(f"INIT_FROM = {init_from!r}\n{gin.config_str()}")
         recipes.parse([str(path)])
+
+    def test_trains_where_labels_measure_nothing(self):
+        recipes.parse(["quickstart.gin"])
+        digits = memory.load_digits()
+        alike = digits.subset(np.flatnonzero(digits.labels == 3), "threes")
+        end = InputError("The end.")
+        with (
+            mock.patch.object(catalog, "open_source", lambda *_: alike),
+            mock.patch.object(recipes, "_run", side_effect=end) as run,
+            self.assertLogs(level="WARNING") as logs,
+            self.assertRaisesRegex(InputError, "The end"),
+        ):
+            self.pretrain(dataset="threes")
+        _, _, _, _, monitors, _ = run.call_args.args
+        self.assertEmpty(monitors)
+        self.assertIn("not measured during training: threes has one class only", logs.output[0])
 
     def test_faults_of_ours_stay_as_they_are(self):
         for error in (ValueError("plain"), TypeError("In call to configurable 'pretrain' (x)")):

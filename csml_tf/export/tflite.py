@@ -32,7 +32,7 @@ def convert(model, image_size, precision, samples=None):
     """
     spec = tf.TensorSpec([1, image_size, image_size, 3], tf.float32, name="images")
 
-    @tf.function(input_signature=[spec])
+    @tf.function(autograph=False, input_signature=[spec])
     def serving_default(images):
         return {"features": model(images, training=False)}
 

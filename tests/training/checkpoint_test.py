@@ -248,7 +248,7 @@ class RunCheckpointTest(tf.test.TestCase, parameterized.TestCase):
         variables = [variable for variable in variables if variable.dtype.is_floating]
         self.assertEqual(len({variable.ref() for variable in variables}), num_floats)
         for number, variable in enumerate(variables):
-            sound, spoilt = variable.numpy(), np.array(variable)
+            sound, spoilt = variable.numpy(), np.array(variable.numpy())
             spoilt.reshape(-1)[-1:] = (np.nan, np.inf, -np.inf)[number % 3]
             variable.assign(spoilt)
             with self.assertRaisesRegex(
