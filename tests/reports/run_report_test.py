@@ -106,7 +106,7 @@ class WriteTest(absltest.TestCase):
         for words in (
             "50.00%kNN top-1 after epoch 2k=20, temperature=0.1, layer=features",
             "8 images of few digits, pretrain, drawn with seed 0",
-            "the 5 nearest of 100 images of few digits, train, by the cosine",
+            "the 5 nearest of 100 images, few digits, train, by the cosine",
             "30 held-out and 20 training images by t-SNE",
             'layer "features", 4 numbers each, unit length; perplexity 16.3333, seed 0',
             "features of 100 images of few digits, train, tested on 30 of few digits, test",
