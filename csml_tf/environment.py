@@ -19,7 +19,7 @@ def prepare():
     # 1.6 to 2 times faster.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # By default TensorFlow builds the kernels of a convolution's two gradients anew in every step,
-    # to save memory on machines without AVX2 (github.com/tensorflow/tensorflow/pull/21690).
+    # so as to keep no large buffers (github.com/tensorflow/tensorflow/pull/21690).
     os.environ.setdefault("TF_MKL_OPTIMIZE_PRIMITIVE_MEMUSE", "false")
     # 3: on a machine without a GPU TensorFlow reports at level ERROR that cuDNN, cuFFT and
     # cuBLAS are registered twice. What really goes wrong raises an exception as well, or ends

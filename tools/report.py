@@ -75,6 +75,8 @@ def main(argv):
     if _ZOO.value:
         print(zoo_table.update(_OUTPUT.value))
     elif _REFERENCE.value:
+        if not _MODEL_DIR.value:
+            raise InputError("--reference adds a run: give its directory as --model_dir.")
         print(reference_runs.add(run_record.read(_MODEL_DIR.value), _OUTPUT.value))
     else:
         print(write_views() if _VIEWS.value else write_page())

@@ -15,7 +15,8 @@ class CropFeatures:
     The replicas of the strategy in scope share each batch; all get the features of all of it.
 
     Args:
-        encode: function of [batch, size, size, 3] images in [0, 1] to {layer: [batch, dim]}.
+        encode: function of [batch, size, size, 3] images in [0, 1] to [batch, dim], or to
+            {layer: such}.
         source: `sources.base.ImageSource`.
         image_size: height and width of a crop, pixels.
         batch_size: images per batch, over all replicas; fewer where the source has fewer.
@@ -47,7 +48,7 @@ class CropFeatures:
         self._encode_all = encode_all
 
     def read(self, number):
-        """One pass: yields ({layer: [batch, dim]}, [batch] int64 indices of the images)."""
+        """One pass: yields (what `encode` makes, [batch] int64 indices of the images)."""
         for images, indices in self._make_batches(number):
             yield self._encode_all(images, indices)
 
