@@ -60,5 +60,25 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
             mining.mine_neighbors(self.encoder, source, self.view, 17)
 
 
+class MineBankTest(tf.test.TestCase):
+    def test_images_without_a_key_have_no_neighbors_and_are_nobodys(self):
+        keys = np.random.default_rng(0).normal(size=[20, 4]).astype("float32")
+        keys /= np.linalg.norm(keys, axis=1, keepdims=True)
+        without = [0, 7, 19]
+        keys[without] = 0
+        actual = mining.mine_bank(keys, 3)
+        self.assertEqual((actual.shape, actual.dtype), ((20, 3), np.int32))
+        for i, row in enumerate(actual):
+            others = [j for j in range(20) if j != i and j not in without]
+            nearest = sorted(others, key=lambda j: -keys[i] @ keys[j])[:3]
+            self.assertAllEqual(row, [i] * 3 if i in without else nearest)
+
+    def test_too_few_keys(self):
+        keys = np.zeros([9, 2], "float32")
+        keys[[2, 5, 6]] = [1.0, 0.0]
+        self.assertIsNone(mining.mine_bank(keys, 3))
+        self.assertAllEqual(np.sort(mining.mine_bank(keys, 2)[5]), [2, 6])
+
+
 if __name__ == "__main__":
     tf.test.main()

@@ -54,6 +54,7 @@ def make_epoch(
     part=0,
     num_parts=1,
     pairs=False,
+    with_indices=False,
 ):
     """The batches of one epoch, or one part of every batch.
 
@@ -82,11 +83,13 @@ def make_epoch(
         num_parts: how many devices or hosts share a batch, each making its own part.
         pairs: whether the batches are pairs, see above; no view of `augmentations` is then of
             a neighbour by name.
+        with_indices: whether a batch says whose views it has.
 
     Returns:
         `tf.data.Dataset` of {view name: [batch, size, size, 3] float32, normalised}; with
         "device" of {view name: ([batch, size, size, 3] uint8, [batch, num_uniforms]
-        float32)}, the arguments of `photometric`.
+        float32)}, the arguments of `photometric`. With indices also "anchor_index" and
+        "neighbor_index", [batch] int64; the anchor's own where no view is of a neighbour.
 
     Raises:
         InputError: if the batch is larger than the source, or cannot be divided by `num_parts`,
@@ -148,17 +151,20 @@ def make_epoch(
                 chosen = [augmentations[name] for name in names]
                 rows = [uniforms[name] for name in names]
                 crops.update(zip(names, _read_views(source, origin, chosen, rows)))
-        return {name: (crops[name], uniforms[name]) for name in augmentations}
+        views = {name: (crops[name], uniforms[name]) for name in augmentations}
+        if with_indices:
+            views.update(anchor_index=index, neighbor_index=neighbor)
+        return views
 
     def color(views):
-        finished = {}
+        finished = dict(views)
         # Views of one augmentation as one batch: to start its steps takes time, too.
         for augmentation in dict.fromkeys(augmentations.values()):
             names = [name for name in augmentations if augmentations[name] is augmentation]
             arguments = zip(*(views[name] for name in names))
             batch = augmentation.photometric(*(tf.concat(parts, axis=0) for parts in arguments))
             finished.update(zip(names, tf.split(batch, len(names))))
-        return {name: finished[name] for name in augmentations}
+        return finished
 
     steps = tf.data.Dataset.range(first_step, num_steps)
     on_host = augment_on == "host"

@@ -7,16 +7,26 @@ import tensorflow as tf
 
 from csml_tf import draws, losses
 from csml_tf.augment import cutmix
-from csml_tf.models import cross_replica, encoder, key_queue, momentum_encoder, running_means
+from csml_tf.models import (
+    cross_replica,
+    csml_settings,
+    encoder,
+    key_bank,
+    key_queue,
+    momentum_encoder,
+    running_means,
+)
+from csml_tf.models.csml_settings import NEIGHBOR_KEYS, QUERY_KINDS
 
 # The views of one anchor, as the input pipeline names them.
 ANCHOR_VIEWS = ("query", "key")
 NEIGHBOR_VIEWS = ("neighbor_query", "neighbor_key")
 
-# What may serve as a query: a view of the anchor, of its neighbour, their CutMix. Small
-# views of the anchor are one kind more, where there are any.
-QUERY_KINDS = ("image", "neighbor", "mixed")
+# A query kind beside `QUERY_KINDS`, of an anchor that has small views.
 _SMALL = "small"
+
+# What a batch has beside its views where there is a bank, [batch] int64 each.
+INDEX_NAMES = ("anchor_index", "neighbor_index")
 
 # Folded into the seed of a step, so that no two draws of a step share one.
 _BOX_STREAM = 0
@@ -82,6 +92,10 @@ class CsMl(tf.keras.Model):
         pairs: whether batches are pairs, see above: images 2 i and 2 i + 1 are neighbours.
             Needs both of the query kinds "image" and "neighbor".
         num_small_views: small views of each anchor, queries only; 0 for none.
+        neighbor_keys: "view", or "bank" to take k+ from a `KeyBank` of the newest key that
+            each image had as an anchor, at 10 forward passes instead of 11; what has had none
+            yet counts nothing in the loss. Not for pairs, which have k+ for nothing. Our option.
+        num_images: of the training set; needed for a bank.
         photometric: function of (view name, crops, uniforms) that makes images of a view
             whose colours the input pipeline left to the device; None where it makes
             finished images.
@@ -112,6 +126,8 @@ class CsMl(tf.keras.Model):
         cutmix_box_per_image=False,
         pairs=False,
         num_small_views=0,
+        neighbor_keys=NEIGHBOR_KEYS[0],
+        num_images=None,
         photometric=None,
         accumulation_steps=1,
         seed=0,
@@ -120,11 +136,13 @@ class CsMl(tf.keras.Model):
         super().__init__(**kwargs)
         self.query_encoder = make_encoder()
         self.key_encoder = momentum_encoder.MomentumEncoder(make_encoder, self.query_encoder)
-        self.level_weights = _check_level_weights(level_weights, self.query_encoder.levels)
-        _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha)
-        _check_variants(query_kinds, pairs, cutmix_warmup_epochs, num_small_views)
-        if accumulation_steps < 1:
-            raise ValueError(f"accumulation_steps must be at least 1, got {accumulation_steps}.")
+        self.level_weights = csml_settings.check_level_weights(
+            level_weights, self.query_encoder.levels
+        )
+        csml_settings.check_numbers(
+            positive_weights, ema_decay, temperature, cutmix_alpha, accumulation_steps
+        )
+        csml_settings.check_query_kinds(query_kinds, pairs, cutmix_warmup_epochs, num_small_views)
         for each in (self.query_encoder, self.key_encoder.encoder):
             each.divide_batch(cross_replica.num_replicas(), accumulation_steps)
         self.queues = {
@@ -139,6 +157,7 @@ class CsMl(tf.keras.Model):
         self.query_kinds = kinds + ((_SMALL,) if num_small_views else ())
         self.pairs = pairs
         self.num_small_views = num_small_views
+        self.neighbor_keys = neighbor_keys
         self.photometric = photometric
         self.positive_weights = tuple(positive_weights)
         self.neighbor_warmup_epochs = neighbor_warmup_epochs
@@ -147,6 +166,12 @@ class CsMl(tf.keras.Model):
         self.cutmix_box_per_image = cutmix_box_per_image
         self.accumulation_steps = accumulation_steps
         self.seed = seed
+        csml_settings.check_neighbor_keys(neighbor_keys, num_images, pairs, self.uses_neighbors)
+        self.banks = {
+            level: key_bank.KeyBank(num_images, dim, name=f"{level}_bank")
+            for level, dim in self.query_encoder.head_dims.items()
+            if neighbor_keys == "bank"
+        }
         # Set by whoever runs the epochs; counts from 0.
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         # Time that `fit` has spent waiting for its next batch, seconds.
@@ -167,8 +192,10 @@ class CsMl(tf.keras.Model):
     @property
     def view_names(self):
         """Names of the views that `train_step` takes."""
-        apart = self.uses_neighbors and not self.pairs
-        return ANCHOR_VIEWS + (NEIGHBOR_VIEWS if apart else ()) + self.small_view_names
+        of_neighbors = NEIGHBOR_VIEWS if self.uses_neighbors and not self.pairs else ()
+        if self.neighbor_keys == "bank":
+            of_neighbors = tuple(name for name in of_neighbors if not name.endswith("key"))
+        return ANCHOR_VIEWS + of_neighbors + self.small_view_names
 
     @property
     def small_view_names(self):
@@ -184,17 +211,17 @@ class CsMl(tf.keras.Model):
     def shared_state(self):
         """{name: variable} of what all replicas have to hold alike, bit for bit."""
         encoders = {"query": self.query_encoder, "key": self.key_encoder.encoder}
-        weights = {
-            f"{variable.name} of the {name} encoder": variable
+        weights = {  # With a number, since those of two heads have the same names.
+            f"{variable.name} (number {number}) of the {name} encoder": variable
             for name, each in encoders.items()
-            for variable in each.trainable_variables
+            for number, variable in enumerate(each.trainable_variables, start=1)
         }
-        queues = {
+        keys = {
             variable.name: variable
-            for queue in self.queues.values()
-            for variable in queue.variables
+            for held in (*self.queues.values(), *self.banks.values())
+            for variable in held.variables
         }
-        return {**queues, **weights}
+        return {**keys, **weights}
 
     @property
     def metrics(self):
@@ -287,16 +314,22 @@ class CsMl(tf.keras.Model):
 
         Args:
             views: {name in `view_names`: [batch, height, width, 3] normalised images}, or
-                {name: arguments of `photometric` after the name} where there is one.
+                {name: arguments of `photometric` after the name} where there is one; and what
+                `INDEX_NAMES` says where there is a bank.
 
         Returns:
             {name in `means`: its mean over the epoch so far, over all replicas}.
         """
         iteration = self.optimizer.iterations
+        indices = {
+            name: cross_replica.all_gather(tf.cast(views[name], tf.int32))
+            for name in INDEX_NAMES
+            if self.banks
+        }
         if self.photometric is not None:
             views = {name: self.photometric(name, *views[name]) for name in self.view_names}
         self.key_encoder.update(self.ema_decay)
-        all_keys = self._encode_keys(views, self._step_seed(iteration, _SHUFFLE_STREAM))
+        all_keys = self._encode_keys(views, indices, self._step_seed(iteration, _SHUFFLE_STREAM))
         keys = {level: cross_replica.own_part(key) for level, key in all_keys.items()}
         queries = self.make_queries(views, iteration)
 
@@ -308,12 +341,14 @@ class CsMl(tf.keras.Model):
         for level, queue in self.queues.items():
             # The anchors' keys only, of all replicas; never those of neighbours alone.
             queue.enqueue(all_keys[level][:, 0])
+        for level, bank in self.banks.items():
+            bank.write(indices["anchor_index"], all_keys[level][:, 0])
         return self.means.update(step_losses)
 
     def _step_seed(self, iteration, stream):
         return draws.fold_in([self.seed, self.seed], iteration, stream)
 
-    def _encode_keys(self, views, seed):
+    def _encode_keys(self, views, indices, seed):
         """-> {level: [global batch, num_positives, dim]}: the keys k and, where in use, k+."""
         key_views = [name for name in self.view_names if name.endswith("key")]
         batches = []
@@ -329,6 +364,9 @@ class CsMl(tf.keras.Model):
             batches.append(batch)
         if self.pairs:
             batches.append(tf.nest.map_structure(_swap_pairs, batches[0]))
+        if self.banks:
+            rows = indices["neighbor_index"]
+            batches.append({level: bank.read(rows) for level, bank in self.banks.items()})
         return {
             level: tf.stack([batch[level] for batch in batches], axis=1) for level in self.queues
         }
@@ -449,7 +487,11 @@ class CsMl(tf.keras.Model):
             level_losses = {
                 level: tf.reduce_mean(
                     losses.multi_positive_info_nce(
-                        embeddings[level], keys[level], queue.keys, weights, self.temperature
+                        embeddings[level],
+                        keys[level],
+                        queue.keys,
+                        self._leave_out_missing(keys[level], weights),
+                        self.temperature,
                     )
                 )
                 for level, queue in self.queues.items()
@@ -469,6 +511,12 @@ class CsMl(tf.keras.Model):
         )
         return level_losses, gradients
 
+    def _leave_out_missing(self, keys, weights):
+        """Weights of positives, [n, num_positives], without those that no bank has yet."""
+        if not self.banks:
+            return weights
+        return tf.where(key_bank.has_key(keys), weights, 0.0)
+
 
 def _swap_pairs(values):
     """[batch, ...] -> the same with rows 2 i and 2 i + 1 in each other's place."""
@@ -479,46 +527,3 @@ def _swap_pairs(values):
 def _part(level, kind):
     """Name of a part of the loss, in logs and metrics."""
     return f"loss_{level}_{kind}"
-
-
-def _check_level_weights(level_weights, levels):
-    if level_weights is None:
-        return {level: 1.0 for level in levels}
-    if set(level_weights) != set(levels):
-        raise ValueError(
-            f"level_weights must name the encoder's levels {list(levels)}, "
-            f"got {sorted(level_weights)}."
-        )
-    return dict(level_weights)
-
-
-def _check_settings(query_kinds, positive_weights, ema_decay, temperature, cutmix_alpha):
-    unknown = sorted(set(query_kinds) - set(QUERY_KINDS))
-    if unknown or not query_kinds or len(set(query_kinds)) < len(query_kinds):
-        raise ValueError(
-            f"query_kinds must be out of {QUERY_KINDS}, each once, got {tuple(query_kinds)}."
-        )
-    if len(positive_weights) != 2 or min(positive_weights) < 0:
-        raise ValueError(
-            f"positive_weights must be (own, other), each at least 0, got {positive_weights}."
-        )
-    if not 0 <= ema_decay <= 1:
-        raise ValueError(f"ema_decay must be in [0, 1], got {ema_decay}.")
-    if temperature <= 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}.")
-    if cutmix_alpha <= 0:
-        raise ValueError(f"cutmix_alpha must be above 0, got {cutmix_alpha}.")
-
-
-def _check_variants(query_kinds, pairs, cutmix_warmup_epochs, num_small_views):
-    if pairs and not {"image", "neighbor"} <= set(query_kinds):
-        raise ValueError(
-            "In pairs every image is anchor and neighbor at once, so query_kinds must have both, "
-            f"got {tuple(query_kinds)}."
-        )
-    if num_small_views < 0:
-        raise ValueError(f"num_small_views must be at least 0, got {num_small_views}.")
-    if cutmix_warmup_epochs < 0:
-        raise ValueError(f"cutmix_warmup_epochs must be at least 0, got {cutmix_warmup_epochs}.")
-    if cutmix_warmup_epochs and tuple(query_kinds) == ("mixed",) and not num_small_views:
-        raise ValueError("Without another query there is no loss while the mixed ones wait.")

@@ -42,7 +42,7 @@ class Progress:
 
 
 class RunCheckpoint:
-    """Both encoders, queues and cursors, optimizer, running means, neighbour table, progress.
+    """Both encoders, queues, banks, optimizer, running means, neighbour table, progress.
 
     Args:
         directory: where the checkpoints lie.

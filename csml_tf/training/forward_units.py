@@ -1,6 +1,6 @@
 """What a training step computes, in a unit that is the same on every machine."""
 
-from csml_tf.models.csml import QUERY_KINDS
+from csml_tf.models.csml_settings import QUERY_KINDS
 
 # A backward pass takes about twice as much as its forward pass.
 _UNITS_OF_A_QUERY = 3

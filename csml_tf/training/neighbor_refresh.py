@@ -22,7 +22,8 @@ class NeighborRefresh:
         center_view: `augment.view.CenterView` for mining.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
-        layer: one of `mining.LAYERS`; "features" in CsMl.
+        layer: one of `mining.LAYERS`; "features" in CsMl. By "bank" the first mining is that
+            before epoch 1, when there are keys, and every image is its own neighbour until then.
 
     Raises:
         InputError: if the source has no `num_neighbors` other images.
@@ -48,31 +49,45 @@ class NeighborRefresh:
         self._center_view = center_view
         self._num_neighbors = num_neighbors
         self._every_epochs = every_epochs
-        self._layer = layer
+        self.layer = layer
         self.table = neighbor_table.NeighborTable(len(source), num_neighbors)
 
     def is_due(self, epoch):
         """Whether the table has to be mined before this epoch."""
-        return epoch % self._every_epochs == 0 and int(self.table.mined_at_epoch) != epoch
+        mined_at_epoch = int(self.table.mined_at_epoch)
+        if self.layer == "bank" and mined_at_epoch < 0:
+            return epoch > 0
+        return epoch % self._every_epochs == 0 and mined_at_epoch != epoch
 
-    def refresh(self, encoder, epoch):
-        """Mines with the key encoder and returns what is worth logging.
+    def refresh(self, encoder, epoch, bank=None):
+        """Mines with the key encoder, or from a bank, and returns what is worth logging.
+
+        Args:
+            encoder: `MultiLevelEncoder`; the key encoder's.
+            epoch: from 0, the one that begins.
+            bank: `KeyBank` of the deepest level; needed where the layer is "bank".
 
         Returns:
             {"neighbor_churn": share of new neighbours, absent the first time,
             "neighbor_purity": share with the anchor's label, absent without labels,
-            "mining_seconds": float, "mined_images": forward passes of one image}.
+            "mining_seconds": float, "mined_images": forward passes of one image}; nothing where
+            the bank has too few keys to mine from.
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
-        current = mining.mine_neighbors(
-            encoder, self._source, self._center_view, self._num_neighbors, layer=self._layer
-        )
+        if self.layer == "bank":
+            current = mining.mine_bank(bank.keys.numpy(), self._num_neighbors)
+            if current is None:
+                return {}
+        else:
+            current = mining.mine_neighbors(
+                encoder, self._source, self._center_view, self._num_neighbors, layer=self.layer
+            )
         # Every worker has mined; machines of two kinds may round differently.
         current = workers.share(tf.distribute.get_strategy(), current.astype(np.int32))
         logs = {
             "mining_seconds": time.perf_counter() - started,
-            "mined_images": len(self._source),
+            "mined_images": 0 if self.layer == "bank" else len(self._source),
         }
         if int(self.table.mined_at_epoch) >= 0:
             logs["neighbor_churn"] = neighbor_table.churn(previous, current)

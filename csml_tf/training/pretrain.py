@@ -106,12 +106,21 @@ def run(
         return augmentations[view_name].photometric(crops, uniforms)
 
     with strategy.scope(), precisions.policy(precision):
-        model = make_model(seed=seed, photometric=photometric if augment_on == "device" else None)
+        model = make_model(
+            seed=seed,
+            num_images=len(source),
+            photometric=photometric if augment_on == "device" else None,
+        )
         optimizer = precisions.scale_loss(make_optimizer(), precision)
         model.compile(optimizer, jit_compile=jit_compile)
     augmentations = choose_augmentations(model, augmentation, small_augmentation)
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table
+    bank = model.banks.get(model.query_encoder.levels[-1])
+    if refresh is not None and refresh.layer == "bank" and bank is None:
+        raise InputError(
+            'MINE_LAYER = "bank" mines from banked keys: set NEIGHBOR_KEYS = "bank" with it.'
+        )
     _check_sizes(model, source, global_batch_size, strategy)
     anchors = num_steps * global_batch_size
     compute = {
@@ -148,7 +157,7 @@ def run(
                 if refresh is not None and refresh.is_due(epoch):
                     doing = f"mining the neighbors before epoch {epoch + 1}"
                     with strategy.scope(), stops.ending_at_once(doing):
-                        row.update(refresh.refresh(model.key_encoder.encoder, epoch))
+                        row.update(refresh.refresh(model.key_encoder.encoder, epoch, bank))
                     checkpoints.save(row.progress(step=0))
                 due = [monitor for monitor in monitors if monitor.is_due(epoch + 1, epochs)]
                 if "loss" not in row:  # It is, where a run was stopped while it measured.
@@ -159,6 +168,7 @@ def run(
                         first_step=begun.step,
                         augment_on=augment_on,
                         pairs=model.pairs,
+                        with_indices=bank is not None,
                     )
                     bar = TrainingBar(
                         *(epochs, num_steps, global_batch_size, begun.step, begun.timed)

@@ -111,7 +111,7 @@ def collect(
     num_steps = pipeline.steps_per_epoch(source, global_batch_size)
     if not 0 <= step < num_steps:
         raise InputError(f"An epoch has the steps 1 to {num_steps}, got {step + 1}.")
-    model = make_model(seed=seed)
+    model = make_model(seed=seed, num_images=len(source))
     table = make_neighbor_refresh(source, center_view).table if model.uses_neighbors else None
     epoch = 0
     if checkpoints is not None:
@@ -148,13 +148,14 @@ def collect(
         augmentations.update(dict.fromkeys(csml.NEIGHBOR_VIEWS, augmentation))
 
     read = _OriginalReader(source, augmentations, drawn)
+    neighbor_names = [name for name in views if name in csml.NEIGHBOR_VIEWS]
     anchors = []
     for i in range(min(num_anchors, len(views["query"]))):
         shown = {name: _unnormalize(views[name][i], augmentations[name]) for name in views}
         anchors.append(
             AnchorImages(
-                read.original(i, [n for n in views if n not in csml.NEIGHBOR_VIEWS]),
-                read.original(i, csml.NEIGHBOR_VIEWS) if model.uses_neighbors else None,
+                read.original(i, [name for name in views if name not in neighbor_names]),
+                read.original(i, neighbor_names) if model.uses_neighbors else None,
                 shown,
                 None if mixed is None else _unnormalize(mixed[i], augmentation),
                 None if mixed is None else float(area_fractions[i]),

@@ -135,7 +135,12 @@ VALUES = {
         "CsMl.positive_weights": (1.0, 0.0),
     },
     "ablation/cross_samples.gin": {**ABLATION_CSML, **LAST_LEVEL},
-    "ablation/csml.gin": {**ABLATION_CSML, "CsMl.pairs": False, "CsMl.cutmix_warmup_epochs": 0},
+    "ablation/csml.gin": {
+        **ABLATION_CSML,
+        "CsMl.pairs": False,
+        "CsMl.neighbor_keys": "view",
+        "CsMl.cutmix_warmup_epochs": 0,
+    },
     "ablation/csml_blocks.gin": {
         **ABLATION_CSML,
         "MultiLevelEncoder.extra_blocks": {"stage3": 1},
@@ -146,6 +151,12 @@ VALUES = {
         "NeighborRefresh.layer": "embedding",
     },
     "ablation/csml_pairs.gin": {**ABLATION_CSML, "CsMl.pairs": True},
+    "ablation/csml_bank.gin": {**ABLATION_CSML, "CsMl.neighbor_keys": "bank"},
+    "ablation/csml_mined_from_bank.gin": {
+        **ABLATION_CSML,
+        "CsMl.neighbor_keys": "bank",
+        "NeighborRefresh.layer": "bank",
+    },
 }
 LAST_HEAD = {"stage4": 128}
 TWO_HEADS = {"stage3": 128, "stage4": 128}
@@ -206,7 +217,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(*recipes.list_recipes())
     def test_builds(self, name):
         recipes.parse([name], TINY)
-        model = gin.get_configurable("CsMl")(seed=0)
+        model = gin.get_configurable("CsMl")(seed=0, num_images=64)
         uses_neighbors = value("CsMl.query_kinds") != ("image",)
         self.assertEqual(model.uses_neighbors, uses_neighbors)
         heads = HEADS.get(name, TWO_HEADS if uses_neighbors else LAST_HEAD)

@@ -348,6 +348,11 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "an even number of images are pairs",
             ),
+            "bank of moco": (
+                benchmark("step", "--method=moco", "--neighbor_keys=bank"),
+                2,
+                "Only csml without pairs .* leave --neighbor_keys out",
+            ),
             "no ablation": (
                 ["tools/ablate.py", "--table", f"--output={folder}/empty"],
                 2,

@@ -212,6 +212,26 @@ SETTINGS = [
         {"epoch": 3, "cutmix_warmup_epochs": 3},
         {"own": 1.0, "other": 0.0},
     ),
+    (
+        "bank",
+        {
+            "epoch": 11,
+            "neighbor_keys": "bank",
+            "num_images": 9,
+            "head_dims": TWO_LEVELS,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "positive_weights": (0.7, 0.4),
+            "num_small_views": 2,
+        },
+        {
+            "own": 0.7,
+            "other": 0.4,
+            "level_weights": {"stage3": 0.3, "stage4": 1.5},
+            "kinds": (*ALL_KINDS, "small"),
+            "views": ("query", "key", "neighbor_query", *loop_csml.SMALL_VIEWS),
+            "num_banked": 9,
+        },
+    ),
     ("resnet", {"epoch": 11, "make_backbone": make_resnet}, {"own": 0.5, "other": 0.5, "steps": 1}),
 ]
 
@@ -238,6 +258,10 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model.view_names, view_names)
         for step in range(steps):
             views = make_views(step, view_names)
+            if model.banks:  # None, some and all of the neighbours have a key there.
+                anchors = np.array([[0, 1, 2, 3], [4, 5, 6, 8], [7, 2, 1, 0]])
+                neighbors = np.array([[4, 5, 6, 7], [2, 7, 0, 3], [5, 4, 8, 2]])
+                views.update(anchor_index=anchors[step], neighbor_index=neighbors[step])
             model.reset_metrics()
             with fixed_boxes(boxes):
                 logs = model.train_step(views)
@@ -250,6 +274,9 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             for level, queue in model.queues.items():
                 self.assertAllClose(queue.keys, reference.queues[level], **near)
                 self.assertEqual(queue.cursor.numpy(), reference.cursor)
+            self.assertEqual(model.banks.keys(), reference.banks.keys())
+            for level, bank in model.banks.items():
+                self.assertAllClose(bank.keys, reference.banks[level], **near)
 
     def test_colours_left_to_the_device(self):
         def photometric(name, crops, uniforms):
@@ -506,6 +533,13 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         ({"cutmix_warmup_epochs": -1}, "cutmix_warmup_epochs must be at least 0, got -1"),
         ({"cutmix_warmup_epochs": 1, "query_kinds": ("mixed",)}, "Without another query"),
         ({"pairs": True, "query_kinds": ("image", "mixed")}, "query_kinds must have both, got"),
+        ({"neighbor_keys": "moon"}, r"must be one of \('view', 'bank'\), got 'moon'"),
+        ({"neighbor_keys": "bank"}, "give num_images, got None"),
+        ({"neighbor_keys": "bank", "pairs": True}, "pairs have already"),
+        (
+            {"neighbor_keys": "bank", "query_kinds": ("image",), "positive_weights": (1, 0)},
+            "MoCo does without",
+        ),
         ({"level_weights": {"stage3": 1.0}}, r"level_weights must name .*\['stage4'\]"),
         ({"level_weights": {"stage3": 1, "stage4": 1}}, "level_weights must name"),
     )
@@ -525,6 +559,15 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(make_model(**settings).view_names, names[:expected])
         model = make_model(num_small_views=1, **settings)
         self.assertEqual(model.view_names, (*names[:expected], "small_0"))
+
+    def test_what_replicas_hold_alike(self):
+        model = make_model(neighbor_keys="bank", num_images=9)
+        held = [*model.queues["stage4"].variables, *model.banks["stage4"].variables]
+        self.assertLen(held, 3)
+        for each in (model.query_encoder, model.key_encoder.encoder):
+            held += each.trainable_variables
+        shared = {id(variable) for variable in model.shared_state.values()}
+        self.assertEqual(shared, {id(variable) for variable in held})
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from csml_tf.training import optim
 
 GLOBAL_BATCH = 8
 STEPS = 20
+NUM_IMAGES = 30
 
 
 def make_strategy(replicas):
@@ -34,17 +35,19 @@ def make_backbone(bn_groups):
     return tf.keras.Model(images, stages)
 
 
-def make_batches(names):
+def make_batches(model):
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
-        yield {
+        names = csml.INDEX_NAMES if model.banks else ()
+        indices = {name: rng.permutation(NUM_IMAGES)[:GLOBAL_BATCH] for name in names}
+        yield indices | {
             # Every image has its own brightness and contrast, so that groups differ.
             name: (
                 rng.normal(size=[GLOBAL_BATCH, 8, 8, 3])
                 * rng.uniform(0.3, 3.0, [GLOBAL_BATCH, 1, 1, 1])
                 + rng.normal(size=[GLOBAL_BATCH, 1, 1, 1])
             ).astype("float32")
-            for name in names
+            for name in model.view_names
         }
 
 
@@ -60,18 +63,19 @@ def train(replicas, bn_groups, steps=STEPS, compile_options=None, **options):
             num_negatives=20,  # The cursor wraps round inside a batch.
             ema_decay=0.9,
             neighbor_warmup_epochs=0,
+            num_images=NUM_IMAGES,
             seed=3,
             **options,
         )
         model.compile(optim.TorchSGD(0.05), **(compile_options or {}))
     logs = []
     train_function = model.make_train_function()
-    for batch in list(make_batches(model.view_names))[:steps]:
-        parts = [np.split(batch[name], replicas) for name in model.view_names]
+    for batch in list(make_batches(model))[:steps]:
+        parts = [np.split(values, replicas) for values in batch.values()]
 
-        def own_part(context, parts=parts):
+        def own_part(context, names=tuple(batch), parts=parts):
             own = [part[context.replica_id_in_sync_group] for part in parts]
-            return dict(zip(model.view_names, map(tf.constant, own)))
+            return dict(zip(names, map(tf.constant, own)))
 
         views = strategy.experimental_distribute_values_from_function(own_part)
         logs.append({k: float(v) for k, v in train_function(iter([views])).items()})
@@ -93,6 +97,8 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         (2, 8, {"cutmix_box_per_image": True}),
         (4, 4, {"num_small_views": 2}),
         (2, 4, {"pairs": True}),
+        (2, 4, {"neighbor_keys": "bank"}),
+        (4, 1, {"neighbor_keys": "bank", "num_small_views": 2}),
         (2, 1, {"pairs": True, "cutmix_box_per_image": True, "num_small_views": 2}),
         (4, 8, {"cutmix_warmup_epochs": 1}),
         (2, 4, {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}),
@@ -116,8 +122,10 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(queue.cursor.numpy(), STEPS * GLOBAL_BATCH % 20)
 
         self.check_inference(actual, replicas)
-        for queue in actual.queues.values():
-            for variable in (queue.keys, queue.cursor):
+        for level, bank in actual.banks.items():
+            self.assertAllClose(bank.keys, expected.banks[level].keys, atol=1e-4)
+        for held in (*actual.queues.values(), *actual.banks.values()):
+            for variable in held.variables:
                 self.check_copies(variable, replicas)
         for variable in (*actual.trainable_weights, *actual.key_encoder.encoder.trainable_weights):
             self.check_copies(variable, replicas)
@@ -237,6 +245,10 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
     @pytest.mark.slow
     def test_pairs_and_a_waiting_cutmix(self):
         self.check_one_replica(pairs=True, cutmix_warmup_epochs=1)
+
+    @pytest.mark.slow
+    def test_bank(self):
+        self.check_one_replica(neighbor_keys="bank")
 
     @pytest.mark.slow
     def test_accumulation(self):

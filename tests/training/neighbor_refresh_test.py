@@ -49,6 +49,22 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(refresh.table.neighbor_indices, nearest)
         self.assertNotAllEqual(nearest, self.nearest())
 
+    def test_mines_from_the_bank_once_it_has_keys(self):
+        rng = np.random.default_rng(0)
+        bank = types.SimpleNamespace(keys=tf.Variable(tf.zeros([30, 4])))
+        refresh = NeighborRefresh(
+            self.source, self.view, num_neighbors=3, every_epochs=3, layer="bank"
+        )
+        self.assertEqual([e for e in range(8) if refresh.is_due(e)], [1, 2, 3, 4, 5, 6, 7])
+        self.assertEqual(refresh.refresh(None, 1, bank), {})
+        self.assertTrue(refresh.is_due(2))
+        self.assertAllEqual(refresh.table.neighbor_indices[:, 2], np.arange(30))
+        keys = rng.normal(size=[30, 4]).astype("float32")
+        bank.keys.assign(tf.math.l2_normalize(keys, axis=1))
+        self.assertEqual(refresh.refresh(None, 2, bank)["mined_images"], 0)
+        self.assertAllEqual(refresh.table.neighbor_indices, nearest_rows(bank.keys.numpy()))
+        self.assertEqual([e for e in range(2, 10) if refresh.is_due(e)], [3, 6, 9])
+
     def test_churn_against_the_table_before(self):
         refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
         previous = self.nearest()

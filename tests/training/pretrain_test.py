@@ -10,10 +10,12 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf import mining
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.training import optim, run_lock
+from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
 from csml_tf.training.training_bar import TrainingBar
@@ -281,6 +283,55 @@ class AugmentOnTest(tf.test.TestCase):
         self.assertAlmostEqual(row["loss"], expected, places=4)
 
 
+class BankTest(tf.test.TestCase):
+    def run_with_bank(self, directory, epochs, make_model=tiny_run.make_model):
+        return tiny_run.run(
+            directory,
+            epochs,
+            make_model=functools.partial(make_model, neighbor_keys="bank"),
+            make_neighbor_refresh=functools.partial(
+                NeighborRefresh, num_neighbors=3, every_epochs=2, layer="bank"
+            ),
+        )
+
+    def test_resumes_with_its_keys(self):
+        whole = tiny_run.make_temp_dir(self.addCleanup)
+        self.run_with_bank(whole, 4)
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        with signal_after_step(1, 1), self.assertRaises(Stopped):
+            self.run_with_bank(directory, 4)
+        self.run_with_bank(directory, 4)
+        expected, actual = run_state.load(whole), run_state.load(directory)
+        self.assertTrue(any("banks" in name for name in actual))
+        for name, value in expected.items():
+            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
+        self.assertEqual(run_state.figures(whole), run_state.figures(directory))
+
+    def test_epochs(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        models = []
+
+        def make_model(**options):
+            models.append(tiny_run.make_model(**options))
+            return models[0]
+
+        original = mining.mine_bank
+
+        def mine_bank(keys, num_neighbors):
+            self.assertAllEqual(keys, models[0].banks["stage4"].keys)
+            return original(keys, num_neighbors)
+
+        with mock.patch.object(mining, "mine_bank", mine_bank):
+            model = self.run_with_bank(directory, 3, make_model)
+        # 48 images are whole batches, so each has been an anchor.
+        norms = [np.linalg.norm(bank.keys, axis=1) for bank in model.banks.values()]
+        self.assertAllClose(norms, np.ones([2, 48]), rtol=1e-5)
+        rows = RunDirectory(directory).read_metrics()
+        # There is nothing to mine from before epoch 1, and nothing is due before epoch 2.
+        self.assertEqual([row.get("mined_images") for row in rows], [None, 0, 0])
+        self.assertEqual([row["forward_units"] for row in rows], [480.0] * 3)
+
+
 class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
     """What is found out before the first step, and what to do about it."""
 
@@ -290,6 +341,10 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         ({"global_batch_size": 15}, "15 images cannot be split into 2 .* a multiple of 2"),
         ({"global_batch_size": 0}, "GLOBAL_BATCH_SIZE must be a whole number from 1, got 0"),
         ({"augment_on": "moon"}, r"AUGMENT_ON must be one of \('host', 'device'\), got 'moon'"),
+        (
+            {"make_neighbor_refresh": functools.partial(NeighborRefresh, layer="bank")},
+            'MINE_LAYER = "bank" mines .* set NEIGHBOR_KEYS = "bank"',
+        ),
         (
             {"make_model": functools.partial(tiny_run.make_model, num_small_views=2)},
             r'small views .* include "base/multicrop\.gin"',

@@ -98,6 +98,12 @@ class CollectTest(tf.test.TestCase):
             self.assertEqual([*anchor.neighbor.windows], ["neighbor_query", "neighbor_key"])
             self.assertNotEqual(anchor.anchor.index, anchor.neighbor.index)
 
+    def test_bank(self):
+        make_model = functools.partial(tiny_run.make_model, neighbor_keys="bank")
+        for anchor in collect(make_model=make_model, num_anchors=2).anchors:
+            self.assertEqual([*anchor.views], ["query", "key", "neighbor_query"])
+            self.assertEqual([*anchor.neighbor.windows], ["neighbor_query"])
+
     def test_pairs(self):
         make_model = functools.partial(tiny_run.make_model, pairs=True)
         shown = collect(make_model=make_model, num_anchors=3)
