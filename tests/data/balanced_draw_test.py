@@ -19,6 +19,12 @@ class DrawTest(parameterized.TestCase):
         is_drawn = balanced_draw.draw(1000, 0.03, labels)
         self.assertEqual(np.bincount(labels[is_drawn]).tolist(), [3] * 10)
 
+    def test_classes_of_one_image_do_not_push_in(self):
+        labels = np.minimum(np.arange(100), 10)  # Ten images alone, and ninety of one class.
+        for seed in range(5):
+            is_drawn = balanced_draw.draw(100, 0.1, labels, seed)
+            self.assertBetween(is_drawn[labels == 10].sum(), 8, 10)
+
     def test_every_image_is_drawn_as_often(self):
         labels = np.repeat([0, 1], [30, 10])
         times = sum(balanced_draw.draw(40, 0.2, labels, seed) for seed in range(2000))
