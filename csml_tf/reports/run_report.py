@@ -181,7 +181,8 @@ def _curves(record, output):
         "one. While the queue fills with real keys the loss may grow, which is normal."
     )
     if neighbors_from is not None:
-        caption += f" Dotted: from epoch {neighbors_from} on, neighbours count as positives."
+        start = "From" if neighbors_from > rows[-1]["epoch"] else "Dotted: from"
+        caption += f" {start} epoch {neighbors_from} on, neighbours count as positives."
     body = _drawn(curves.losses(rows, neighbors_from), output / "losses.png", "Loss", caption)
     caption = (
         "Learning rate; anchors per second of the training steps alone; share of that time in "

@@ -174,6 +174,7 @@ class LeftOutTest(absltest.TestCase):
         reasons = self.report(tiny_record.make_rows(1))
         self.assertEqual([*reasons], [*PARTS[2:7]])
         self.assertIn("no neighbour table", reasons["Neighbours"])
+        self.assertIn("normal. From epoch 3 on", (self.output / run_report.PAGE).read_text())
         for title in PARTS[3:6]:
             self.assertIn("exported no encoder yet: let tools/train.py finish", reasons[title])
 
