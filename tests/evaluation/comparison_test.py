@@ -81,7 +81,8 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(self.shown[-1], comparison.tabulate(cards))
 
     def test_one_card_is_saved_as_itself_and_has_no_table(self):
-        (card,) = self.measure(self.models[:1], self.datasets[:1], ["knn"]).values()
+        twice = [self.datasets[0]] * 2, ["knn", "knn"]
+        (card,) = self.measure(self.models[:1], *twice).values()
         self.assertEqual(json.loads(self.path.read_text())["result"], card.result)
         self.assertEqual(self.path.with_suffix(".txt").read_text(), card.text())
         self.assertEqual(self.shown, [card.headline()])
