@@ -155,7 +155,7 @@ def _make_band(runs):
         found = [run["knn_top1"][epoch - 1] for run in runs]
         found = [top1 for top1 in found if top1 is not None]
         if found:
-            knn[epoch] = (min(found) - KNN_MARGIN, max(found) + KNN_MARGIN)
+            knn[epoch] = (max(min(found) - KNN_MARGIN, 0.0), min(max(found) + KNN_MARGIN, 1.0))
     return Band(len(runs), loss, knn, runs[0]["knn_protocol"])
 
 

@@ -49,6 +49,10 @@ class ReferenceRunsTest(absltest.TestCase):
         # 3 per cent of the loss and 3 points beyond the range.
         self.assertSequenceAlmostEqual(band.loss[2], (4.0 * 0.97, 4.4 * 1.03))
         self.assertSequenceAlmostEqual(band.knn_top1[3], (0.57, 0.73))
+        self.add(2, [5.0, 4.0, 3.0], [0.01, 0.4, 0.98])
+        band = reference_runs.find(self.read(tiny_record.make_rows(1)), self.path)
+        self.assertSequenceAlmostEqual(band.knn_top1[1], (0.0, 0.33))
+        self.assertSequenceAlmostEqual(band.knn_top1[3], (0.57, 1.0))
 
     def test_verdict(self):
         self.add_two()
