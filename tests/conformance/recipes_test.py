@@ -151,6 +151,13 @@ VALUES = {
         "NeighborRefresh.layer": "embedding",
     },
     "ablation/csml_pairs.gin": {**ABLATION_CSML, "CsMl.pairs": True},
+    "ablation/csml_late.gin": {**ABLATION_CSML, "CsMl.neighbor_warmup_epochs": 16},
+    "ablation/csml_pairs_late.gin": {
+        **ABLATION_CSML,
+        "CsMl.neighbor_warmup_epochs": 16,
+        "CsMl.pairs": True,
+        "CsMl.query_kinds": ("image", "neighbor"),
+    },
     "ablation/csml_bank.gin": {**ABLATION_CSML, "CsMl.neighbor_keys": "bank"},
     "ablation/csml_mined_from_bank.gin": {
         **ABLATION_CSML,
