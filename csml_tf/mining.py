@@ -4,8 +4,8 @@ import numpy as np
 
 from csml_tf import features, progress, similarity
 
-# What neighbours are told by: see `mine_neighbors`, and `mine_bank` for the last.
-LAYERS = ("features", "embedding", "bank")
+# What neighbours are told by.
+LAYERS = ("features", "embedding")
 
 
 def mine_neighbors(encoder, source, center_view, num_neighbors, batch_size=256, layer="features"):

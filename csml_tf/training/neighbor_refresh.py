@@ -11,6 +11,8 @@ from csml_tf.data import neighbor_table
 from csml_tf.errors import InputError
 from csml_tf.training import workers
 
+# "bank" is no layer of a pass over the images: see `mining.mine_bank`.
+_LAYERS = (*mining.LAYERS, "bank")
 _SHARES = ("neighbor_purity", "neighbor_churn")
 
 
@@ -22,8 +24,9 @@ class NeighborRefresh:
         center_view: `augment.view.CenterView` for mining.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
-        layer: one of `mining.LAYERS`; "features" in CsMl. By "bank" the first mining is that
-            before epoch 1, when there are keys, and every image is its own neighbour until then.
+        layer: one of `mining.LAYERS`, or "bank"; "features" in CsMl. By "bank" the first mining
+            is that before epoch 1, when there are keys, and every image is its own neighbour
+            until then.
 
     Raises:
         InputError: if the source has no `num_neighbors` other images.
@@ -38,8 +41,8 @@ class NeighborRefresh:
                 "num_neighbors and every_epochs must be at least 1, "
                 f"got {num_neighbors} and {every_epochs}."
             )
-        if layer not in mining.LAYERS:
-            raise ValueError(f"layer must be one of {mining.LAYERS}, got {layer!r}.")
+        if layer not in _LAYERS:
+            raise ValueError(f"layer must be one of {_LAYERS}, got {layer!r}.")
         if num_neighbors >= len(source):
             raise InputError(
                 f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "

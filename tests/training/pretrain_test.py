@@ -327,7 +327,7 @@ class BankTest(tf.test.TestCase):
         norms = [np.linalg.norm(bank.keys, axis=1) for bank in model.banks.values()]
         self.assertAllClose(norms, np.ones([2, 48]), rtol=1e-5)
         rows = RunDirectory(directory).read_metrics()
-        # There is nothing to mine from before epoch 1, and nothing is due before epoch 2.
+        # No keys before the first epoch; mined before the second, and due before the third.
         self.assertEqual([row.get("mined_images") for row in rows], [None, 0, 0])
         self.assertEqual([row["forward_units"] for row in rows], [480.0] * 3)
 
