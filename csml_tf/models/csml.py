@@ -83,9 +83,9 @@ class CsMl(tf.keras.Model):
         positive_weights: (own, other), each at least 0.
         neighbor_warmup_epochs: epochs without neighbours as positives, because they
             are not meaningful yet. 11 in the authors' code, for 200 epochs.
-        cutmix_warmup_epochs: epochs in which the mixed queries count nothing, so that the loss
-            is the mean over the others. They are computed all the same. 0 in the authors'
-            code, where they count from the start.
+        cutmix_warmup_epochs: epochs without mixed queries: the loss is the mean over the others,
+            and a step costs that much less. 0 in the authors' code, where they count from the
+            start.
         cutmix_alpha: the area fraction is drawn from Beta(alpha, alpha).
         cutmix_box_per_image: False cuts one box for the whole batch, as the authors
             do; True draws one for each image (our option).
@@ -184,6 +184,19 @@ class CsMl(tf.keras.Model):
         self.built = True
 
     @property
+    def kinds_in_use(self):
+        """Those of `query_kinds` that this epoch trains; what waits costs nothing."""
+        # The device is asked for the epoch only where that makes a difference.
+        if self.cutmix_warmup_epochs and int(self.epoch.numpy()) < self.cutmix_warmup_epochs:
+            return tuple(kind for kind in self.query_kinds if kind != "mixed")
+        return self.query_kinds
+
+    @property
+    def mean_losses(self):
+        """{name: float mean over the epoch so far} of the loss and its parts in use."""
+        return self._parts_in_use(self.means.result(), self.kinds_in_use)
+
+    @property
     def uses_neighbors(self):
         """Whether an anchor comes with one of its neighbours."""
         of_anchors_alone = {*self.query_kinds} <= {"image", _SMALL}
@@ -277,8 +290,8 @@ class CsMl(tf.keras.Model):
         if self.jit_compile and strategy.num_replicas_in_sync == 1:
             step = tf.function(step, autograph=False, jit_compile=True)
 
-        def distributed_step(views):
-            logs = strategy.run(step, args=(views,))
+        def distributed_step(views, kinds):
+            logs = strategy.run(functools.partial(step, query_kinds=kinds), args=(views,))
             return {name: strategy.experimental_local_results(log)[0] for name, log in logs.items()}
 
         if not self.run_eagerly:
@@ -288,7 +301,7 @@ class CsMl(tf.keras.Model):
             started = time.perf_counter()
             views = next(iterator)
             self.input_wait_s += time.perf_counter() - started
-            return distributed_step(views)
+            return distributed_step(views, self.kinds_in_use)
 
         self.train_function = train_function
         return train_function
@@ -309,17 +322,19 @@ class CsMl(tf.keras.Model):
             for variable in each.non_trainable_variables:
                 variable.assign(variable.read_value())  # To read is to take the mean.
 
-    def train_step(self, views):
+    def train_step(self, views, query_kinds=None):
         """One step, in the order of the paper's code.
 
         Args:
             views: {name in `view_names`: [batch, height, width, 3] normalised images}, or
                 {name: arguments of `photometric` after the name} where there is one; and what
                 `INDEX_NAMES` says where there is a bank.
+            query_kinds: those to train; None for `kinds_in_use`, which a graph cannot ask for.
 
         Returns:
-            {name in `means`: its mean over the epoch so far, over all replicas}.
+            {name: mean over the epoch so far, over all replicas} of the loss and its parts.
         """
+        kinds = self.kinds_in_use if query_kinds is None else query_kinds
         iteration = self.optimizer.iterations
         indices = {
             name: cross_replica.all_gather(tf.cast(views[name], tf.int32))
@@ -331,7 +346,7 @@ class CsMl(tf.keras.Model):
         self.key_encoder.update(self.ema_decay)
         all_keys = self._encode_keys(views, indices, self._step_seed(iteration, _SHUFFLE_STREAM))
         keys = {level: cross_replica.own_part(key) for level, key in all_keys.items()}
-        queries = self.make_queries(views, iteration)
+        queries = self.make_queries(views, iteration, kinds)
 
         gradients, step_losses = self._train_queries(queries, keys)
         variables = self.query_encoder.trainable_variables
@@ -343,7 +358,7 @@ class CsMl(tf.keras.Model):
             queue.enqueue(all_keys[level][:, 0])
         for level, bank in self.banks.items():
             bank.write(indices["anchor_index"], all_keys[level][:, 0])
-        return self.means.update(step_losses)
+        return self._parts_in_use(self.means.update(step_losses), kinds)
 
     def _step_seed(self, iteration, stream):
         return draws.fold_in([self.seed, self.seed], iteration, stream)
@@ -382,7 +397,7 @@ class CsMl(tf.keras.Model):
             This replica's share of the gradients of the whole loss, multiplied by the
             optimizer's loss scale where it has one; and {name in `means`: this replica's loss}.
         """
-        shares = self._query_shares()
+        shares = self._query_shares(queries)
         gradients = None
         step_losses = dict.fromkeys(self.means.names, 0.0)
         finished = list(keys.values())
@@ -412,15 +427,13 @@ class CsMl(tf.keras.Model):
                 finished = [tf.identity(gradient) for gradient in gradients]
         return finished, step_losses
 
-    def _query_shares(self):
+    def _query_shares(self, kinds):
         """{query kind: its share of the loss, a scalar tensor}."""
-        sizes = dict.fromkeys(self.query_kinds, 1.0)
+        sizes = dict.fromkeys(kinds, 1.0)
         if self.pairs:
             sizes["image"] = 2.0  # The image's query and its neighbour's.
         if _SMALL in sizes:
             sizes[_SMALL] = float(self.num_small_views)
-        if "mixed" in sizes and self.cutmix_warmup_epochs:
-            sizes["mixed"] = tf.cast(self.epoch >= self.cutmix_warmup_epochs, tf.float32)
         total = sum(sizes.values())
         # Tensors, because a function is traced for every other number of Python's.
         return {
@@ -432,32 +445,38 @@ class CsMl(tf.keras.Model):
         flat = [tf.split(tensor, self.accumulation_steps) for tensor in tf.nest.flatten(tensors)]
         return [tf.nest.pack_sequence_as(tensors, part) for part in zip(*flat)]
 
-    def make_queries(self, views, iteration):
+    def _parts_in_use(self, values, kinds):
+        parts = {_part(level, kind) for level in self.query_encoder.levels for kind in kinds}
+        return {name: value for name, value in values.items() if name in {"loss", *parts}}
+
+    def make_queries(self, views, iteration, query_kinds=None):
         """What a step compares with the keys.
 
         Args:
             views: {name in `view_names`: [batch, height, width, 3] normalised images}.
             iteration: scalar int64, number of the step from 0; decides the boxes of CutMix.
+            query_kinds: as for `train_step`.
 
         Returns:
             {query kind: (images, weights)}: [n, height, width, 3], n a multiple of the
             batch, and the weights of their positives, [n, num_positives].
         """
+        kinds = self.kinds_in_use if query_kinds is None else query_kinds
         batch, height, width, _ = views["query"].shape
         in_warmup = self.epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(in_warmup, [1.0, 0.0], list(self.positive_weights)))
         of_anchor = tf.stack([[own, other] if self.uses_neighbors else [own]])
         queries = {"image": (views["query"], of_anchor)}
-        if "neighbor" in self.query_kinds:
+        if "neighbor" in kinds:
             queries["neighbor"] = (views["neighbor_query"], tf.stack([[other, own]]))
-        if "mixed" in self.query_kinds:
+        if "mixed" in kinds:
             images = views["query"]
             partners = _swap_pairs(images) if self.pairs else views["neighbor_query"]
             boxes = self._draw_boxes(iteration, batch, height, width)
             kept = cutmix.area_fractions(boxes, height, width)
             mixed = cutmix.cutmix(images, partners, boxes)
             queries["mixed"] = (mixed, tf.stack([kept, 1.0 - kept], axis=1))
-        if _SMALL in self.query_kinds:
+        if _SMALL in kinds:
             small = [views[name] for name in self.small_view_names]
             # Anchor by anchor, so that groups of batch norm are groups of anchors.
             shape = [batch * len(small), *small[0].shape[1:]]
@@ -465,7 +484,7 @@ class CsMl(tf.keras.Model):
         return {
             kind: (images, tf.broadcast_to(weights, [images.shape[0], weights.shape[1]]))
             for kind, (images, weights) in queries.items()
-            if kind in self.query_kinds
+            if kind in kinds
         }
 
     def _draw_boxes(self, iteration, batch, height, width):

@@ -8,7 +8,7 @@ _UNITS_OF_A_KEY = 1
 
 
 def per_image(model, augmentations):
-    """Forward units for each image of a batch.
+    """Forward units for each image of a batch, in the model's present epoch.
 
     One unit is one forward pass of one large view through an encoder. A key costs 1, a
     query, which is trained, 3; a small view less, by its area. Heads, losses and queues
@@ -22,7 +22,7 @@ def per_image(model, augmentations):
         float.
     """
     keys = sum(name.endswith("key") for name in model.view_names)
-    queries = sum(kind in QUERY_KINDS for kind in model.query_kinds)
+    queries = sum(kind in QUERY_KINDS for kind in model.kinds_in_use)
     large_px = augmentations["query"].image_size
     small_areas = (augmentations[n].image_size ** 2 for n in model.small_view_names)
     queries += sum(area / large_px**2 for area in small_areas)

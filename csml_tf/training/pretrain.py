@@ -123,10 +123,6 @@ def run(
         )
     _check_sizes(model, source, global_batch_size, strategy)
     anchors = num_steps * global_batch_size
-    compute = {
-        "anchors": anchors,
-        "forward_units": anchors * forward_units.per_image(model, augmentations),
-    }
     peak_learning_rate = optim.scale_learning_rate(learning_rate_per_256_images, global_batch_size)
 
     text = settings()
@@ -180,7 +176,8 @@ def run(
                     row.update(
                         _fit(model, dataset, num_steps - begun.step, epoch, guard, bar, saver)
                     )
-                    row.update(compute)
+                    units = forward_units.per_image(model, augmentations)
+                    row.update({"anchors": anchors, "forward_units": anchors * units})
                     model.average_moving_statistics()
                     workers.check_same_state(strategy, model.shared_state, table)
                     if due:
@@ -299,7 +296,7 @@ def _fit(model, dataset, num_steps, epoch, guard, bar, saver):
         )
     guard.check()
     return {
-        **model.means.result(),
+        **model.mean_losses,
         "images_per_sec": bar.images_per_sec,
         "input_wait_fraction": bar.input_wait_fraction,
     }

@@ -205,7 +205,7 @@ SETTINGS = [
     (
         "cutmix_waits",
         {"epoch": 2, "cutmix_warmup_epochs": 3, "neighbor_warmup_epochs": 0},
-        {"own": 0.5, "other": 0.5, "mixed_counts": False},
+        {"own": 0.5, "other": 0.5, "kinds": ("image", "neighbor")},
     ),
     (
         "cutmix_has_waited",

@@ -54,12 +54,11 @@ class LoopCsMl:
         level_weights,
         sgd,
         pairs=False,
-        mixed_counts=True,
         num_banked=None,
     ):
         self.pairs = pairs
         # How many queries of the loss each pass over the images of a kind stands for.
-        self.times = {"image": 2 if pairs else 1, "mixed": 1 if mixed_counts else 0}
+        self.times = {"image": 2 if pairs else 1}
         self.encoder = encoder.MultiLevelEncoder(make_backbone, head_dims)
         self.kinds, self.own, self.other = kinds, own, other
         self.level_weights = level_weights

@@ -18,6 +18,7 @@ class ForwardUnitsTest(parameterized.TestCase):
         ({"neighbor_keys": "bank", "num_images": 9}, 3 * 3 + 1),
         ({"pairs": True}, 2 * 3 + 1),
         ({"pairs": True, **NEIGHBORS}, 3 + 1),
+        ({"cutmix_warmup_epochs": 1}, 2 * 3 + 2),  # In epoch 0.
         # Of half the side, so a quarter of the work.
         ({"num_small_views": 6, **MOCO}, 3 + 1 + 6 * 3 / 4),
     )

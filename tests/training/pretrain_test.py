@@ -332,6 +332,33 @@ class BankTest(tf.test.TestCase):
         self.assertEqual([row["forward_units"] for row in rows], [480.0] * 3)
 
 
+class CutMixWaitsTest(tf.test.TestCase):
+    def run_with(self, epochs=2, **options):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        make_model = functools.partial(tiny_run.make_model, pairs=True, **options)
+        tiny_run.run(directory, epochs, make_model=make_model)
+        return directory
+
+    def test_is_as_if_there_were_none_until_it_begins(self):
+        """What an epoch has of it, and at which cost."""
+        rows = RunDirectory(self.run_with(cutmix_warmup_epochs=1)).read_metrics()
+        mixed = [{name for name in row if name.endswith("mixed")} for row in rows]
+        self.assertEqual(mixed, [set(), {"loss_stage3_mixed", "loss_stage4_mixed"}])
+        self.assertEqual([row["forward_units"] for row in rows], [4 * 48.0, 7 * 48.0])
+        without = RunDirectory(self.run_with(1, query_kinds=("image", "neighbor"))).read_metrics()
+        for name, value in without[0].items():
+            if name.startswith("loss"):
+                self.assertEqual(rows[0][name], value, name)
+
+    def test_ends_like_a_run_without(self):
+        waits = run_state.load(self.run_with(cutmix_warmup_epochs=2))
+        without = run_state.load(self.run_with(query_kinds=("image", "neighbor")))
+        compared = [name for name in without if "encoder" in name or "queues" in name]
+        self.assertGreater(len(compared), 20)
+        for name in compared:
+            self.assertEqual(without[name].tobytes(), waits[name].tobytes(), name)
+
+
 class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
     """What is found out before the first step, and what to do about it."""
 
