@@ -47,6 +47,13 @@ ENTRIES = (
         ),
     ),
     Entry(
+        id="r18_cifar10_short",
+        method="CsMl for short runs",
+        network="ResNet-18, CIFAR stem",
+        data="CIFAR-10",
+        published="none",
+    ),
+    Entry(
         id="r50",
         method="CsMl",
         network="ResNet-50",
