@@ -125,6 +125,7 @@ VALUES = {
         **CSML,
         "pretrain.epochs": 20,
         "CsMl.pairs": True,
+        "CsMl.positive_weights": (0.8, 0.2),
         "CsMl.neighbor_warmup_epochs": 16,
         "CsMl.cutmix_warmup_epochs": 16,
         "NeighborRefresh.every_epochs": 16,
