@@ -7,6 +7,7 @@ import inspect
 import logging as std_logging
 import pathlib
 import re
+import shlex
 import tokenize
 
 import gin
@@ -122,6 +123,7 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
     """
+    command = _describe_command(dataset, init_from)
     dataset = dataset or _read_dataset()
     source = catalog.open_source(dataset, "pretrain", data_dir, download)
     logging.info("%s: %d images", source.name, len(source))
@@ -153,8 +155,11 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
         "resize_size": center_view.resize_size,
         "feature_dim": model.query_encoder.feature_dim,
         "epochs": int(model.epoch.numpy()) + 1,
+        "trained_by": directory.read_notes().get("Code", "not recorded"),
         "csml_tf": code_version.version(),
         "commit": code_version.commit(),
+        "command": command,
+        "curve": _read_curve(directory),
         "metrics": _read_metrics(directory),
     }
     with workers.own_directory(strategy, directory) as own_directory:
@@ -232,6 +237,21 @@ def _describe_parsed():
     files = ", ".join(pathlib.Path(name).name for name in _parsed["gin_files"])
     overrides = ", ".join(" ".join(binding.split()) for binding in _parsed["bindings"])
     return f"{files} with {overrides}" if overrides else files
+
+
+def _describe_command(dataset, init_from):
+    """The command that trains as the parsed recipe says, wherever its data may lie."""
+    words = [f"--gin_file={name}" for name in _parsed["gin_files"]]
+    words += [f"--gin_bindings={' '.join(binding.split())}" for binding in _parsed["bindings"]]
+    words += [] if dataset is None else [f"--dataset={dataset}"]
+    words += [] if init_from is None else [f"--init_from={init_from}"]
+    return f"python tools/train.py {shlex.join(words)}"
+
+
+def _read_curve(directory):
+    """Loss and accuracy by epochs, for the model card."""
+    names = ("epoch", "loss", "knn_top1")
+    return [{name: row[name] for name in names if name in row} for row in directory.read_metrics()]
 
 
 def _read_metrics(directory):

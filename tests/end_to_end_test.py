@@ -16,6 +16,7 @@ import csml_tf
 from csml_tf import recipes
 from csml_tf.data.sources import catalog
 from csml_tf.evaluation import frozen_encoder, protocols
+from csml_tf.export import model_card
 from csml_tf.training import strategies
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import registry
@@ -57,6 +58,18 @@ class QuickstartTest(tf.test.TestCase):
         card = protocols.measure("linear_cached", encoder, *sources, l2=[1e-3])
         self.assertAlmostEqual(card.result["top1"], rows[-1]["linear_top1"], delta=0.01)
         self.assertNotIn("linear_top1", rows[0])
+        written = model_card.read(directory / "saved_model")
+        self.assertEqual(
+            written["command"],
+            "python tools/train.py --gin_file=quickstart.gin '--gin_bindings=EPOCHS = 2' "
+            "'--gin_bindings=WIDTH = 4' '--gin_bindings=LINEAR_EVERY_EPOCHS = 2'",
+        )
+        self.assertIn(f"# Code: {written['trained_by']}\n", config)
+        expected = [
+            {name: row[name] for name in ("epoch", "loss", "knn_top1") if name in row}
+            for row in rows
+        ]
+        self.assertEqual(written["curve"], expected)
         model = csml_tf.load_model(directory)
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])

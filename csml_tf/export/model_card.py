@@ -8,7 +8,11 @@ model from elsewhere may lack some:
     recipe                  {knob: value}, as of `config.gin`
     data                    name of the training images
     data_fingerprint        digest that tells them from others
-    epochs, csml_tf, commit how long, and by which code
+    epochs                  how long
+    trained_by              version and commit that the training began with
+    csml_tf, commit         those that exported it
+    command                 that trains it again
+    curve                   list of {"epoch", "loss"}, with "knn_top1" where it was measured
     metrics                 list of {"name", "value", "protocol"}
     image_size, resize_size pixels of the view it was trained for, and of the shorter side before
                             the cut
@@ -119,8 +123,13 @@ def describe(card):
     metrics = card.get("metrics") or []
     lines += [f"* {m['name']} {m['value']:.2%} ({m['protocol']})" for m in metrics]
     lines += [] if metrics else ["Not measured."]
+    if card.get("curve"):
+        lines += ["", "| after epoch | loss | kNN top-1 |", "|---|---|---|"]
+        lines += [_describe_epoch(row) for row in card["curve"]]
     if card.get("parity"):
         lines += ["", "## Beside the model that it was made of", "", f"{card['parity']['text']}."]
+    if card.get("command"):
+        lines += ["", "## To train it again", "", "```", card["command"], "```"]
     if card.get("recipe"):
         lines += ["", "## Recipe", "", "```"]
         lines += [f"{knob} = {value!r}" for knob, value in card["recipe"].items()] + ["```"]
@@ -145,6 +154,11 @@ def _describe_images(card):
     )
 
 
+def _describe_epoch(row):
+    accuracy = f"{row['knn_top1']:.2%}" if "knn_top1" in row else ""
+    return f"| {row['epoch']} | {row['loss']:.4g} | {accuracy} |"
+
+
 def _facts(card):
     """[(name, text)] of what is known."""
     code = f"csml_tf {card['csml_tf']}" if "csml_tf" in card else "not recorded"
@@ -156,7 +170,8 @@ def _facts(card):
         ("format", f"{card.get('format', 'saved_model')}, {card.get('precision', 'float32')}"),
         ("trained on", data),
         ("epochs", card.get("epochs", "not recorded")),
-        ("code", f"{code}, commit {card.get('commit') or 'unknown'}"),
+        ("trained by", card.get("trained_by", "not recorded")),
+        ("exported by", f"{code}, commit {card.get('commit') or 'unknown'}"),
         ("size", f"{card['bytes']:,} bytes"),
         ("licence of the weights", card.get("licence", NOT_STATED)),
     ]
