@@ -9,6 +9,7 @@ from csml_tf import code_version
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.training import run_directory
+from csml_tf.training.share_of_epochs import share_of_epochs
 
 _NOT_RECORDED = "not recorded: begun with an older csml_tf"
 # What stands behind a word on the page.
@@ -58,7 +59,12 @@ class RunRecord:
         """A value of `config.gin`, that of a macro where one stands; None where there is none."""
         text = self.settings.get(name)
         while text is not None and text.startswith("%"):
-            text = self.settings.get(text[1:])
+            name = text[1:]
+            text = self.settings.get(name)
+        if text == "@share_of_epochs()":
+            # Gin writes down what a macro's call was made with under the macro's name.
+            call = f"{name}/share_of_epochs"
+            return share_of_epochs(self.setting(f"{call}.epochs"), self.setting(f"{call}.share"))
         try:
             return None if text is None else ast.literal_eval(text)
         except (ValueError, SyntaxError):

@@ -1,7 +1,9 @@
 import json
 
+import gin
 from absl.testing import absltest, parameterized
 
+from csml_tf import recipes
 from csml_tf.errors import InputError
 from csml_tf.reports import run_record
 from tests.reports import tiny_record
@@ -64,6 +66,16 @@ class RunRecordTest(parameterized.TestCase):
         self.assertEqual(record.setting("pretrain.epochs"), 3)  # By way of a macro.
         self.assertEqual(record.setting("pretrain.make_model"), "@CsMl")
         self.assertIsNone(record.setting("no.such"))
+
+    def test_share_of_the_run(self):
+        """As gin writes down the warm-up of a recipe that sets it as a share of its epochs."""
+        self.addCleanup(gin.clear_config)
+        recipes.parse(["r18_cifar10_short.gin"], ["EPOCHS = 10", "WIDTH = 2"])
+        gin.get_configurable("CsMl")(seed=0, num_images=64)
+        config = gin.operative_config_str().replace("{", "{{").replace("}", "}}")
+        record = self.read(config=config)
+        self.assertEqual(record.setting("CsMl.neighbor_warmup_epochs"), 8)
+        self.assertEqual(record.setting("CsMl.cutmix_warmup_epochs"), 8)
 
     @parameterized.parameters(
         (0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7505, "2 h 5 min")
