@@ -79,7 +79,7 @@ class _Row:
 
     @property
     def step_units(self):
-        """Forward units for each anchor, mining left out."""
+        """Forward units for each anchor, mean over the epochs, mining left out."""
         last = self.entries[0]["curve"][-1]
         return last["step_units"] / last["anchors"]
 
