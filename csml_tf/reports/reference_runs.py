@@ -124,7 +124,7 @@ def add(record, folder):
     entries = _read(path) if path.exists() else []
     entry = next((each for each in entries if each["settings"] == settings), None)
     if entry is None:
-        entry = {"recipe": record.notes.get("Recipe", record.name), "settings": settings}
+        entry = {"recipe": _name_recipe(record), "settings": settings}
         entries.append({**entry, "runs": []})
         entry = entries[-1]
     others = [each for each in entry["runs"] if each["seed"] != run["seed"]]
@@ -136,6 +136,13 @@ def add(record, folder):
             f"{path} cannot be written ({error.strerror}): choose another --output."
         ) from error
     return f"{path}: {len(entry['runs'])} runs of {entry['recipe']}"
+
+
+def _name_recipe(record):
+    """The recipe with those overrides that all its reference runs share."""
+    recipe, _, overrides = record.notes.get("Recipe", record.name).partition(" with ")
+    shared = [each for each in overrides.split(", ") if each.partition(" = ")[0] not in _FREE]
+    return " with ".join(filter(None, [recipe, ", ".join(shared)]))
 
 
 def _read(path):

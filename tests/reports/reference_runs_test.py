@@ -101,6 +101,11 @@ class ReferenceRunsTest(absltest.TestCase):
         record = self.read(tiny_record.make_rows(1), ("# Macros:", "NEW = 1"))
         self.assertIsNotNone(reference_runs.find(record, self.path))
 
+    def test_is_named_by_what_its_runs_share(self):
+        changed = ("with EPOCHS = 3", "with SEED = 4, EPOCHS = 3, MONITOR_EVERY_EPOCHS = 2")
+        record = self.read(tiny_record.make_rows(3), changed)
+        self.assertEndsWith(reference_runs.add(record, self.folder), " tiny.gin with EPOCHS = 3")
+
     def test_same_seed_replaces(self):
         self.add_two()
         self.add(1, [1.0] * 3, [0.5] * 3)
