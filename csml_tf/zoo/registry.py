@@ -37,8 +37,8 @@ ENTRIES = (
         ),
         archive=Archive(
             source="r18_cifar10_moco_v2.zip",
-            sha256="41d2894c25a5cc56eddf3259f94ea4ee028b640221088fccf87b5a9cbd738e94",
-            num_bytes=2818720,
+            sha256="20a124ca5be98d21fe533b5ab70a8cee4437bcfd4d2161f7a1ea618776ddcf9d",
+            num_bytes=2813399,
             commit="ea53c869c3",
             hardware="2 CPU cores (AMD EPYC), beside other work",
             hours=1.4,
