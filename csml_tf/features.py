@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf import progress
+from csml_tf.data import parallel
 
 # A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -68,11 +69,11 @@ def extract_readable(encode, source, center_view, batch_size=256, start=0):
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
     dataset = tf.data.Dataset.range(start, len(source)).map(
-        lambda index: (index, center_view(source.read(index))), num_parallel_calls=tf.data.AUTOTUNE
+        lambda index: (index, center_view(source.read(index))), num_parallel_calls=parallel.CALLS
     )
     dataset = dataset.ignore_errors()
     if replicas == 1:
-        for indices, images in dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE):
+        for indices, images in parallel.prefetch(dataset.batch(batch_size)):
             yield indices.numpy(), encode(images).numpy()
         return
     batch_size = replicas * -(-batch_size // replicas)
@@ -87,7 +88,7 @@ def extract_readable(encode, source, center_view, batch_size=256, start=0):
         )
 
     encode_all = _make_encode_all(strategy, encode)
-    dataset = dataset.batch(batch_size).map(fill_up).prefetch(tf.data.AUTOTUNE)
+    dataset = parallel.prefetch(dataset.batch(batch_size).map(fill_up))
     for own_indices, images in strategy.experimental_distribute_dataset(dataset):
         indices = strategy.gather(own_indices, axis=0).numpy()
         found = encode_all(images).numpy()
@@ -141,12 +142,12 @@ def _batches(source, center_view, indices, batch_size):
         batches = tf.data.Dataset.from_tensor_slices(indices).batch(batch_size)
         images = batches.map(
             _as_it_is(lambda rows: center_view(source.read(rows))),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=parallel.CALLS,
         )
     else:
         images = tf.data.Dataset.from_tensor_slices(indices)
         images = images.map(
             _as_it_is(lambda index: center_view(source.read(index))),
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=parallel.CALLS,
         ).batch(batch_size)
-    return images.prefetch(tf.data.AUTOTUNE)
+    return parallel.prefetch(images)

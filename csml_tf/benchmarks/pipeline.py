@@ -11,7 +11,7 @@ import tensorflow as tf
 from csml_tf import draws, progress
 from csml_tf.augment import view
 from csml_tf.benchmarks import measuring
-from csml_tf.data import neighbor_table, pipeline
+from csml_tf.data import neighbor_table, parallel, pipeline
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 
@@ -175,9 +175,9 @@ def parts_ms(cpu_ms):
 def _read_once(source, indices):
     """So that files come from the page cache later."""
     reads = tf.data.Dataset.from_tensor_slices(indices).map(
-        lambda index: source.read_with(index, tf.strings.length), tf.data.AUTOTUNE
+        lambda index: source.read_with(index, tf.strings.length), parallel.CALLS
     )
-    for _ in reads:
+    for _ in parallel.prefetch(reads):
         pass
 
 
@@ -217,10 +217,10 @@ def _make_cuts(source, augmentations, batch, seed, num_cuts):
 
     steps = tf.data.Dataset.range(_EPOCH_ANCHORS)
     if source.image_shape is None:
-        batches = steps.map(_as_it_is(read), tf.data.AUTOTUNE).batch(batch, drop_remainder=True)
+        batches = steps.map(_as_it_is(read), parallel.CALLS).batch(batch, drop_remainder=True)
     else:
-        batches = steps.map(_as_it_is(read_batch), tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)
+        batches = steps.map(_as_it_is(read_batch), parallel.CALLS)
+    return parallel.prefetch(batches)
 
 
 @dataclasses.dataclass(frozen=True)

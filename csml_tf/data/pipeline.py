@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from csml_tf import draws
 from csml_tf.augment import view
+from csml_tf.data import parallel
 from csml_tf.errors import InputError
 
 # A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
@@ -171,20 +172,20 @@ def make_epoch(
     if source.image_shape is not None:
         # Equal images in memory: a whole batch is read and cut in one go.
         batches = steps.map(
-            _as_it_is(lambda step: cut(*draw(step))), num_parallel_calls=tf.data.AUTOTUNE
+            _as_it_is(lambda step: cut(*draw(step))), num_parallel_calls=parallel.CALLS
         )
         if on_host:
-            batches = batches.map(_as_it_is(color), num_parallel_calls=tf.data.AUTOTUNE)
+            batches = batches.map(_as_it_is(color), num_parallel_calls=parallel.CALLS)
     else:
         anchors = steps.map(_as_it_is(draw)).unbatch()
-        anchors = anchors.map(_as_it_is(cut), num_parallel_calls=tf.data.AUTOTUNE)
+        anchors = anchors.map(_as_it_is(cut), num_parallel_calls=parallel.CALLS)
         group_size = _color_group_size(batch_size, augmentations) if on_host else batch_size
         batches = anchors.batch(group_size, drop_remainder=True)
         if on_host:
-            batches = batches.map(_as_it_is(color), num_parallel_calls=tf.data.AUTOTUNE)
+            batches = batches.map(_as_it_is(color), num_parallel_calls=parallel.CALLS)
             batches = batches.rebatch(batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(num_steps - first_step))
-    return batches.prefetch(tf.data.AUTOTUNE)
+    return parallel.prefetch(batches)
 
 
 def _read_views(source, index, augmentations, uniforms):

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.data import labelled_batches
+from csml_tf.data import labelled_batches, parallel
 
 # For a protocol card.
 VIEW = "random resized crop 0.08..1, flip 0.5"
@@ -65,7 +65,7 @@ class CropFeatures:
             )
             if replicas == context.num_input_pipelines:
                 return dataset
-            return dataset.rebatch(self.batch_size // replicas).prefetch(tf.data.AUTOTUNE)
+            return parallel.prefetch(dataset.rebatch(self.batch_size // replicas))
 
         if replicas == 1:
             return make_own(tf.distribute.InputContext())

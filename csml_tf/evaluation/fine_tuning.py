@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from csml_tf import progress
 from csml_tf.augment.view import ViewAugmentation
-from csml_tf.data import labelled_batches, pipeline
+from csml_tf.data import labelled_batches, parallel, pipeline
 from csml_tf.errors import InputError
 from csml_tf.training import optim
 
@@ -112,7 +112,7 @@ class Classifier:
 
         # One graph for all epochs: to build a small one takes longer than to run it.
         batches = tf.data.Dataset.range(plan.epochs).flat_map(make_epoch)
-        batches = batches.prefetch(tf.data.AUTOTUNE)
+        batches = parallel.prefetch(batches)
         if self._strategy.num_replicas_in_sync > 1:
             batches = self._strategy.experimental_distribute_dataset(batches)
         batches = iter(batches)

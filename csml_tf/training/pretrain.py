@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.data import pipeline
+from csml_tf.data import parallel, pipeline
 from csml_tf.errors import InputError
 from csml_tf.training import checkpoint, forward_units, optim, workers
 from csml_tf.training import precision as precisions
@@ -275,7 +275,7 @@ def _make_dataset(strategy, source, augmentations, global_batch_size, *others, *
         )
         if replicas == num_workers:
             return dataset
-        return dataset.rebatch(global_batch_size // replicas).prefetch(tf.data.AUTOTUNE)
+        return parallel.prefetch(dataset.rebatch(global_batch_size // replicas))
 
     if replicas == 1:
         return make_own(tf.distribute.InputContext())

@@ -9,6 +9,7 @@ from absl import logging
 
 from csml_tf import progress
 from csml_tf.augment import geometric
+from csml_tf.data import parallel
 from csml_tf.data.sources import base, file_scan, folder_listing, packed_names
 from csml_tf.errors import InputError
 
@@ -91,10 +92,11 @@ class FolderSource(base.ImageSource):
             return index, tf.size(geometric.decode_image(self._read_file(index)))
 
         dataset = tf.data.Dataset.from_tensor_slices(indices)
-        dataset = dataset.map(try_decode, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+        dataset = dataset.map(try_decode, num_parallel_calls=parallel.CALLS).ignore_errors()
+        dataset = parallel.prefetch(dataset.batch(_DECODE_BATCH))
         is_decodable = np.zeros(len(is_candidate), bool)
         with progress.bar(len(indices), "Decoding files", unit="files") as advance:
-            for survivors, _ in dataset.batch(_DECODE_BATCH).as_numpy_iterator():
+            for survivors, _ in dataset.as_numpy_iterator():
                 is_decodable[survivors] = True
                 advance(len(survivors))
         return is_decodable

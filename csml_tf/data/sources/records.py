@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from csml_tf import progress
+from csml_tf.data import parallel
 from csml_tf.data.sources import base
 from csml_tf.errors import InputError
 from csml_tf.quiet import quiet
@@ -116,10 +117,10 @@ class RecordSource(base.ImageSource):
         def read_label(index):
             return self.read_example(index)[self._label_key]
 
-        labels = tf.data.Dataset.range(len(self)).map(read_label, tf.data.AUTOTUNE)
+        labels = tf.data.Dataset.range(len(self)).map(read_label, parallel.CALLS)
         batches = []
         with progress.bar(len(self), f"Labels of {self.name}", unit="images") as advance:
-            for batch in labels.batch(_LABEL_BATCH).as_numpy_iterator():
+            for batch in parallel.prefetch(labels.batch(_LABEL_BATCH)).as_numpy_iterator():
                 batches.append(batch)
                 advance(len(batch))
         return np.concatenate(batches).astype(np.int64)

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from csml_tf import progress
 from csml_tf.augment import geometric
+from csml_tf.data import parallel
 from csml_tf.data.sources import memory, records
 from csml_tf.errors import InputError
 from csml_tf.quiet import quiet
@@ -167,7 +168,7 @@ def _read_records(builder, split, image_key, label_key, num_examples):
     """All encoded images and labels of a split, in the order of the files."""
     if _has_records(builder):
         source = records.RecordSource(builder, split, image_key, label_key, builder.name)
-        dataset = tf.data.Dataset.range(num_examples).map(source.read_example, tf.data.AUTOTUNE)
+        dataset = tf.data.Dataset.range(num_examples).map(source.read_example, parallel.CALLS)
     else:
         decoders = records.select_features(image_key, label_key)
         config = tfds.ReadConfig(try_autocache=False)
@@ -178,7 +179,7 @@ def _read_records(builder, split, image_key, label_key, num_examples):
     labels = np.full([num_examples], -1, np.int64)
     start = 0
     with progress.bar(num_examples, f"Loading {builder.name}:{split}", unit="images") as advance:
-        for batch in dataset.batch(_LOAD_BATCH).prefetch(2):
+        for batch in parallel.prefetch(dataset.batch(_LOAD_BATCH)):
             stop = start + len(batch[image_key])
             encoded.scatter_nd_update(tf.range(start, stop)[:, tf.newaxis], batch[image_key])
             if label_key:
@@ -194,10 +195,10 @@ def _decode(encoded, height, width):
         return tf.ensure_shape(image, [height, width, 3])
 
     images = np.empty([len(encoded), height, width, 3], np.uint8)
-    dataset = tf.data.Dataset.range(len(encoded)).map(decode, num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = tf.data.Dataset.range(len(encoded)).map(decode, num_parallel_calls=parallel.CALLS)
     start = 0
     with progress.bar(len(images), "Decoding images", unit="images") as advance:
-        for batch in dataset.batch(_LOAD_BATCH).prefetch(2).as_numpy_iterator():
+        for batch in parallel.prefetch(dataset.batch(_LOAD_BATCH)).as_numpy_iterator():
             images[start : start + len(batch)] = batch
             start += len(batch)
             advance(len(batch))
