@@ -16,7 +16,7 @@ def prefetch(dataset):
     up to a minute, and can miss being woken when the iterator goes (TensorFlow 2.15:
     `Model::OptimizeLoop` looks at `IsCancelled`, which `CancellationManager` sets after its
     callbacks have run). Whoever drops an iterator then waits for it: after an epoch of 40 s
-    another 40 s, more often than not.
+    another 40 s, four times in ten.
 
     Args:
         dataset: `tf.data.Dataset` of batches.

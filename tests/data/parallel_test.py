@@ -35,8 +35,6 @@ class PrefetchTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIs(batches.options().autotune.enabled, False)
         labelled = labelled_batches.make_labelled_epoch(source, augmentation, 4, 0, 0)
         self.assertIs(labelled.options().autotune.enabled, False)
-        # As `pretrain` and the online protocols use them on several replicas.
-        self.assertIs(parallel.prefetch(labelled.rebatch(2)).options().autotune.enabled, False)
 
     def test_nothing_is_tuned_elsewhere(self):
         # Who asks for tuning, or ends a pipeline otherwise, brings its thread back.
