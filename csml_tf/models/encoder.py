@@ -78,6 +78,8 @@ class MultiLevelEncoder(tf.keras.Model):
                 f"Batch norm must have as many groups in extra_blocks as in the backbone, got "
                 f"{sorted(groups)}."
             )
+        # A bound method, which Keras does not track: the layers are those of `backbone`.
+        self._make_maps = _with_relus_for_heads(self.backbone, self.levels[:-1]).__call__
         self.built = True
 
     @property
@@ -119,7 +121,7 @@ class MultiLevelEncoder(tf.keras.Model):
 
     def call(self, images, training=None):
         """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
-        maps = self.backbone(images, training=training)
+        maps = self._make_maps(images, training=training)
         for level, blocks in self.extra_blocks.items():
             maps[level] = blocks(maps[level], training=training)
         return {level: head(pool(maps[level])) for level, head in self.heads.items()}
@@ -138,6 +140,21 @@ class MultiLevelEncoder(tf.keras.Model):
     def pooled_features(self, images):
         """[batch, height, width, 3] -> [batch, feature_dim] of the last stage, inference mode."""
         return pool(self.backbone(images, training=False)[resnet.STAGES[-1]])
+
+
+def _with_relus_for_heads(backbone, stages):
+    """The same layers, but the maps of these stages come from a ReLU of their own.
+
+    The next block has two branches. With a head on the same ReLU its gradient would be a sum of
+    three, which TensorFlow adds in an order that differs from step to step, see
+    `training.optim.TorchSGD`. Two ReLUs have a gradient each, of two summands and of one.
+    """
+    outputs = dict(backbone.output)
+    for layer in backbone.layers:
+        for stage in stages:
+            if layer.output is backbone.output[stage] and isinstance(layer, tf.keras.layers.ReLU):
+                outputs[stage] = tf.keras.layers.ReLU()(layer.input)
+    return tf.keras.Model(backbone.input, outputs)
 
 
 def pool(maps):

@@ -44,9 +44,17 @@ class TorchSGD(tf.keras.optimizers.Optimizer):
     def update_step(self, gradient, variable):
         """Applies the two lines of the class docstring to one variable."""
         buffer = self._buffers[self._index_dict[self._var_key(variable)]]
-        decayed = tf.convert_to_tensor(gradient) + self.l2_weight_decay * variable
-        buffer.assign(self.sgd_momentum * buffer + decayed)
-        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * buffer)
+        # No sum of three is left: where TensorFlow sees one, a gradient that is itself a sum
+        # included, it makes it one operation, which adds in an order that differs from step
+        # to step, and two runs of a seed part. Hence the minus, and the momentum in one kernel.
+        decayed = tf.convert_to_tensor(gradient) - (-self.l2_weight_decay) * variable
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=buffer.handle,
+            lr=tf.cast(self.learning_rate, variable.dtype),
+            grad=decayed,
+            momentum=tf.cast(self.sgd_momentum, variable.dtype),
+        )
 
     def get_config(self):
         return {

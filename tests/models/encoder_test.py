@@ -76,6 +76,32 @@ class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
         gradients = tape.gradient(total, self.encoder.trainable_variables)
         self.assertNotIn(None, gradients)
 
+    def test_no_map_of_a_resnet_has_a_gradient_of_three_summands(self):
+        """Or two runs of a seed would part. It is that of heads on the maps themselves."""
+        made = encoder.MultiLevelEncoder(
+            lambda: resnet.make_resnet(18, 2, "cifar"), {"stage2": 3, "stage4": 5}
+        )
+
+        def on_the_maps_themselves(images, training):
+            maps = made.backbone(images, training=training)
+            return {level: head(encoder.pool(maps[level])) for level, head in made.heads.items()}
+
+        @tf.function(autograph=False)
+        def gradients(embed):
+            with tf.GradientTape() as tape:
+                embeddings = embed(IMAGES, training=True)
+                total = sum(tf.reduce_sum(value[:, 0]) for value in embeddings.values())
+            return tape.gradient(total, made.trainable_variables)
+
+        def most_summands(embed):
+            operations = gradients.get_concrete_function(embed).graph.get_operations()
+            sums = [op for op in operations if op.type == "AddN" and op.outputs[0].shape.rank == 4]
+            return max(len(op.inputs) for op in sums)
+
+        self.assertEqual((most_summands(made), most_summands(on_the_maps_themselves)), (2, 3))
+        for actual, expected in zip(gradients(made), gradients(on_the_maps_themselves)):
+            self.assertAllClose(actual, expected, rtol=1e-4, atol=1e-5)
+
     def test_features_are_the_pooled_last_stage_in_inference_mode(self):
         before = self.encoder.get_weights()
         expected = self.encoder.backbone(IMAGES, training=False)["stage4"].numpy().mean(axis=(1, 2))

@@ -50,6 +50,26 @@ class TorchSGDTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(variable, value, rtol=1e-5, atol=1e-5)
         self.assertEqual(optimizer.iterations.numpy(), len(RATES))
 
+    def test_sums_in_the_order_of_the_formula(self):
+        """Bit for bit, which a sum of three in an order of TensorFlow's choice is not."""
+        rng = np.random.default_rng(0)
+        momentum, decay, rate = np.float32([0.9, 5e-4, 0.06])
+        parameter = rng.normal(size=[3, 3, 3, 8]).astype("float32")
+        variable = tf.Variable(parameter)
+        optimizer = optim.TorchSGD(rate, float(momentum), float(decay))
+        optimizer.build([variable])
+        apply = tf.function(lambda gradient: optimizer.apply_gradients([(gradient, variable)]))
+        buffer = np.zeros_like(parameter)
+        for _ in range(5):
+            gradient = rng.normal(size=parameter.shape).astype("float32")
+            decayed = gradient + decay * variable.numpy()
+            rounded_twice = momentum * buffer + decayed
+            rounded_once = (np.float64(momentum) * buffer + decayed).astype("float32")
+            apply(tf.constant(gradient))
+            buffer = optimizer.variables[-1].numpy()
+            # Processors may multiply and add in one go.
+            self.assertAllEqual((buffer == rounded_twice) | (buffer == rounded_once), buffer != 0)
+
     def test_every_parameter_decays(self):
         """Without a gradient batch norm and biases shrink by the same factor as kernels."""
         model = tf.keras.Sequential(
