@@ -1,4 +1,4 @@
-"""A run that is killed or stopped ends where an undisturbed one ends, bit for bit."""
+"""Runs of one seed end alike, bit for bit, and so does one that was killed or stopped."""
 
 import pathlib
 import re
@@ -22,22 +22,18 @@ BINDINGS = (
     *("EPOCHS = 3", "WIDTH = 1", "MINE_EVERY_EPOCHS = 2", "NEIGHBOR_WARMUP_EPOCHS = 1"),
     *("MONITOR_EVERY_EPOCHS = 1", "CHECKPOINT_EVERY_STEPS = 5"),
 )
+# Large enough for the threads of a step to come in another order each time: 3 steps in an epoch.
+LARGE_BINDINGS = (
+    *("EPOCHS = 3", "WIDTH = 8", "DATASET = 'digits'", "NUM_NEGATIVES = 1024"),
+    *("MONITOR_EVERY_EPOCHS = 3", "WARMUP_SHARE = 0.3"),
+)
 
 
-@pytest.mark.slow
-class ResumeTest(tf.test.TestCase):
+class RunTest(tf.test.TestCase):
     @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.folder = tiny_run.make_temp_dir(cls.addClassCleanup)
-        cls.whole = cls.folder / "whole"
-        code, text = cls.finish(cls.start(cls.whole))
-        assert code == 0, text
-
-    @classmethod
-    def start(cls, directory):
-        command = [sys.executable, "tools/train.py", "--gin_file=quickstart.gin"]
-        command += [f"--model_dir={directory}", *(f"--gin_bindings={line}" for line in BINDINGS)]
+    def start(cls, directory, recipe="quickstart.gin", bindings=BINDINGS):
+        command = [sys.executable, "tools/train.py", f"--gin_file={recipe}"]
+        command += [f"--model_dir={directory}", *(f"--gin_bindings={line}" for line in bindings)]
         process = subprocess.Popen(
             command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -50,6 +46,36 @@ class ResumeTest(tf.test.TestCase):
         _, text = process.communicate(timeout=DEADLINE_S)
         return process.returncode, text
 
+    def check_ends_alike(self, whole, directory):
+        expected, actual = (run_state.load(path) for path in (whole, directory))
+        self.assertEqual(expected.keys(), actual.keys())
+        for name, value in expected.items():
+            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
+        self.assertEqual(run_state.figures(whole), run_state.figures(directory))
+        self.assertLen(run_state.figures(directory), 3)
+
+
+@pytest.mark.slow
+class RepeatTest(RunTest):
+    def test_two_runs_of_a_seed(self):
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        for name in ("first", "second"):
+            process = self.start(folder / name, "ablation/csml.gin", LARGE_BINDINGS)
+            code, text = self.finish(process)
+            self.assertEqual(code, 0, text)
+        self.check_ends_alike(folder / "first", folder / "second")
+
+
+@pytest.mark.slow
+class ResumeTest(RunTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.folder = tiny_run.make_temp_dir(cls.addClassCleanup)
+        cls.whole = cls.folder / "whole"
+        code, text = cls.finish(cls.start(cls.whole))
+        assert code == 0, text
+
     def wait_for_checkpoint(self, process, directory, number):
         """-> whether the process came so far before it ended."""
         deadline = time.monotonic() + DEADLINE_S
@@ -59,14 +85,6 @@ class ResumeTest(tf.test.TestCase):
             self.assertLess(time.monotonic(), deadline)
             time.sleep(0.01)
         return True
-
-    def check_ends_like_the_whole_run(self, directory):
-        expected, actual = (run_state.load(path) for path in (self.whole, directory))
-        self.assertEqual(expected.keys(), actual.keys())
-        for name, value in expected.items():
-            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
-        self.assertEqual(run_state.figures(self.whole), run_state.figures(directory))
-        self.assertLen(run_state.figures(directory), 3)
 
     def test_killed_at_random_moments(self):
         rng = np.random.default_rng(SEED)
@@ -84,7 +102,7 @@ class ResumeTest(tf.test.TestCase):
         code, text = self.finish(self.start(directory))
         self.assertEqual(code, 0, text)
         self.assertIn(f"Going on from {directory} after ", text)
-        self.check_ends_like_the_whole_run(directory)
+        self.check_ends_alike(self.whole, directory)
 
     def test_stopped_in_mid_epoch(self):
         directory = self.folder / "stopped"
@@ -103,7 +121,7 @@ class ResumeTest(tf.test.TestCase):
         code, text = self.finish(self.start(directory))
         self.assertEqual(code, 0, text)
         self.assertIn(f"Going on from {directory} after step {stopped[1]} of epoch 1.", text)
-        self.check_ends_like_the_whole_run(directory)
+        self.check_ends_alike(self.whole, directory)
 
 
 def newest_number(directory):
