@@ -22,7 +22,7 @@ BINDINGS = (
     *("EPOCHS = 3", "WIDTH = 1", "MINE_EVERY_EPOCHS = 2", "NEIGHBOR_WARMUP_EPOCHS = 1"),
     *("MONITOR_EVERY_EPOCHS = 1", "CHECKPOINT_EVERY_STEPS = 5"),
 )
-# Large enough for the threads of a step to come in another order each time: 3 steps in an epoch.
+# Large enough for the threads of a step to come in another order each time: 2 steps in an epoch.
 LARGE_BINDINGS = (
     *("EPOCHS = 3", "WIDTH = 8", "DATASET = 'digits'", "NUM_NEGATIVES = 1024"),
     *("MONITOR_EVERY_EPOCHS = 3", "WARMUP_SHARE = 0.3"),
