@@ -23,12 +23,14 @@ from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
 from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
 from csml_tf.export import model_card, saved_model
-from csml_tf.models.csml import CsMl
+from csml_tf.methods.cross_samples import CrossSamples
+from csml_tf.methods.csml import CsMl
+from csml_tf.methods.moco import MoCo
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_blocks, make_resnet
 from csml_tf.reports import canvas
 from csml_tf.reports import views as views_report
-from csml_tf.training import optim, run_directory, step_images, workers
+from csml_tf.training import assembly, optim, run_directory, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
@@ -40,11 +42,13 @@ _PARTS_FOLDER = "base"  # Holds what recipes include.
 
 _CONFIGURABLES = (
     CenterView,
+    CrossSamples,
     CsMl,
     KnnEvaluation,
     KnnMonitor,
     LinearEvaluation,
     LinearMonitor,
+    MoCo,
     MultiLevelEncoder,
     NeighborRefresh,
     ViewAugmentation,
@@ -58,10 +62,10 @@ _CONFIGURABLES = (
 for _configurable in _CONFIGURABLES:
     # `register` leaves the class as it is; only references in a recipe are configured.
     gin.register(_configurable)
-_run = gin.external_configurable(pretraining.run, name="pretrain")
+_make_parts = gin.external_configurable(assembly.Parts, name="pretrain")
 # What `parse` was given last, for the notes of a run.
 _parsed = {"gin_files": (), "bindings": ()}
-_BY_NAME = {"pretrain": pretraining.run, **{c.__name__: c for c in _CONFIGURABLES}}
+_BY_NAME = {"pretrain": assembly.Parts, **{c.__name__: c for c in _CONFIGURABLES}}
 gin.add_config_file_search_path(str(_RECIPE_FOLDER))
 
 
@@ -141,8 +145,9 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
     try:
         center_view = gin.get_configurable("CenterView")()
         monitors = _make_monitors(source, dataset, data_dir, center_view)
-        model = _run(
-            *(directory, source, strategy, settings, monitors, initialize), center_view=center_view
+        model = pretraining.run(
+            *(directory, source, strategy, _make_parts(), center_view, settings),
+            *(monitors, initialize),
         )
     except (ValueError, TypeError) as error:
         raise _recipe_fault(error) from error
@@ -153,7 +158,7 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
         "data_fingerprint": source.fingerprint,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
-        "feature_dim": model.query_encoder.feature_dim,
+        "feature_dim": model.encoder.feature_dim,
         "epochs": int(model.epoch.numpy()) + 1,
         "trained_by": directory.read_notes().get("Code", "not recorded"),
         "csml_tf": code_version.version(),
@@ -164,7 +169,7 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
     }
     with workers.own_directory(strategy, directory) as own_directory:
         saved_model.export(
-            model.query_encoder, own_directory.saved_model, center_view.mean, center_view.std, card
+            model.encoder, own_directory.saved_model, center_view.mean, center_view.std, card
         )
         workers.meet(strategy)
     return directory.summary()
@@ -203,12 +208,7 @@ def views(output, model_dir=None, gin_files=(), bindings=(), dataset=None, data_
     source = catalog.open_source(dataset, "pretrain", data_dir)
     try:
         center_view = gin.get_configurable("CenterView")()
-        settings = gin.get_bindings("pretrain")
-        wanted = inspect.signature(step_images.collect).parameters
-        shown = step_images.collect(
-            *(source, center_view, checkpoints, step - 1),
-            **{name: value for name, value in settings.items() if name in wanted},
-        )
+        shown = step_images.collect(source, center_view, _make_parts(), checkpoints, step - 1)
     except (ValueError, TypeError) as error:
         raise _recipe_fault(error) from error
     name = pathlib.Path(model_dir or gin_files[-1]).resolve().stem

@@ -36,7 +36,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
         actual = mining.mine_neighbors(self.encoder, source, self.view, 3, batch_size)
         self.assertEqual((actual.shape, actual.dtype), ((17, 3), np.int32))
         found = np.take_along_axis(similarities, actual, axis=1)
-        # By similarity: two neighbours that are as near as each other may swap.
+        # By similarity: two neighbors that are as near as each other may swap.
         self.assertAllClose(found, -np.sort(-similarities, axis=1)[:, :3], rtol=0, atol=1e-6)
         self.assertGreater(np.mean(actual == np.argsort(-similarities, axis=1)[:, :3]), 0.9)
 
@@ -58,26 +58,6 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
         source = memory.MemorySource(IMAGES)
         with self.assertRaisesRegex(ValueError, "from 1 to the 16 candidates .* got 17"):
             mining.mine_neighbors(self.encoder, source, self.view, 17)
-
-
-class MineBankTest(tf.test.TestCase):
-    def test_images_without_a_key_have_no_neighbors_and_are_nobodys(self):
-        keys = np.random.default_rng(0).normal(size=[20, 4]).astype("float32")
-        keys /= np.linalg.norm(keys, axis=1, keepdims=True)
-        without = [0, 7, 19]
-        keys[without] = 0
-        actual = mining.mine_bank(keys, 3)
-        self.assertEqual((actual.shape, actual.dtype), ((20, 3), np.int32))
-        for i, row in enumerate(actual):
-            others = [j for j in range(20) if j != i and j not in without]
-            nearest = sorted(others, key=lambda j: -keys[i] @ keys[j])[:3]
-            self.assertAllEqual(row, [i] * 3 if i in without else nearest)
-
-    def test_too_few_keys(self):
-        keys = np.zeros([9, 2], "float32")
-        keys[[2, 5, 6]] = [1.0, 0.0]
-        self.assertIsNone(mining.mine_bank(keys, 3))
-        self.assertAllEqual(np.sort(mining.mine_bank(keys, 2)[5]), [2, 6])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from csml_tf import recipes
 from csml_tf.data.sources import catalog, memory
 from csml_tf.errors import InputError
-from csml_tf.models.csml import CsMl
+from csml_tf.methods.moco import MoCo
 from tests.training import tiny_run
 
 
@@ -20,19 +20,19 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("EPOCSH = 3", "no knob 'EPOCSH' .did you mean 'EPOCHS'"),
         ("EPOCHS = 1\nWIDHT = 3", "no knob 'WIDHT' .did you mean 'WIDTH'"),
-        ("CsMl.temperature = %TEMPERATUR", "no knob 'TEMPERATUR' .did you mean 'TEMPERATURE'"),
+        ("MoCo.temperature = %TEMPERATUR", "no knob 'TEMPERATUR' .did you mean 'TEMPERATURE'"),
         (
-            "CsMl.temprature = 1",
-            "'CsMl'.* parameter named 'temprature' .did you mean 'temperature'",
+            "MoCo.temprature = 1",
+            "'MoCo'.* parameter named 'temprature' .did you mean 'temperature'",
         ),
-        ("a/CsMl.ema_decy = 1", "'ema_decy' .did you mean 'ema_decay'"),
+        ("a/MoCo.ema_decy = 1", "'ema_decy' .did you mean 'ema_decay'"),
         ("MultiLevelEncoder.hidden_layer = 1", "did you mean 'hidden_layers'"),
         ("TorchSGD.sgd_momentun = 1", "did you mean 'sgd_momentum'"),
         ("TorchSGD.clipnrm = 1.0", "did you mean 'clipnorm'"),
         ("pretrain.epoch = 3", "did you mean 'epochs'"),
         ("make_resnet.widht = 3", "did you mean 'width'"),
         ("CsML.temperature = 1", "did you mean 'CsMl'"),
-        ("CsMl.make_encoder = @MultiLevelEncode", "did you mean 'MultiLevelEncoder'"),
+        ("MoCo.make_encoder = @MultiLevelEncode", "did you mean 'MultiLevelEncoder'"),
         ("EPOCHS", "cannot be read"),
         ("EPOCHS = abc", "cannot be read .*'abc'"),
         ("EPOCHS = (3", "cannot be read"),
@@ -45,7 +45,7 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rejects_a_misspelt_name_in_a_file(self):
         path = tiny_run.make_temp_dir(self.addCleanup) / "mine.gin"
-        path.write_text('include "base/moco_v2.gin"\nCsMl.temprature = 3\n')
+        path.write_text('include "base/moco_v2.gin"\nMoCo.temprature = 3\n')
         with self.assertRaisesRegex(InputError, "did you mean 'temperature'"):
             recipes.parse([str(path)])
 
@@ -57,7 +57,7 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
             recipes.parse(["r51.gin"])
 
     def test_second_time_starts_clean(self):
-        recipes.parse(["r18_cifar10.gin"], ["EPOCHS = 7", "CsMl.cutmix_alpha = 9.0"])
+        recipes.parse(["r18_cifar10.gin"], ["EPOCHS = 7", "CrossSamples.cutmix_alpha = 9.0"])
         gin.get_configurable("CenterView")()
         recipes.parse(["r50_moco_v2.gin"])
         self.assertNotIn("CIFAR_MEAN", gin.config_str())
@@ -74,7 +74,7 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_registering_leaves_the_classes_alone(self):
         recipes.parse(["quickstart.gin"], ["TEMPERATURE = 7.0"])
-        self.assertEqual(CsMl(tiny_run.make_encoder, num_negatives=4).temperature, 0.2)
+        self.assertEqual(MoCo(tiny_run.make_encoder, num_negatives=4).temperature, 0.2)
 
 
 class PretrainTest(tf.test.TestCase, parameterized.TestCase):
@@ -122,11 +122,11 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         end = InputError("The end.")
         for init_from in (str(self.directory), None):
             with (
-                mock.patch.object(recipes, "_run", side_effect=end) as run,
+                mock.patch.object(recipes.pretraining, "run", side_effect=end) as run,
                 self.assertRaisesRegex(InputError, "The end"),
             ):
                 self.pretrain(init_from=init_from)
-            _, _, _, settings, _, initialize = run.call_args.args
+            *_, settings, _, initialize = run.call_args.args
             self.assertEqual(f"\nINIT_FROM = {init_from!r}\n" in settings(), init_from is not None)
             self.assertEqual(initialize is not None, init_from is not None)
         # A run's config is a recipe, with this line too.
@@ -141,12 +141,12 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         end = InputError("The end.")
         with (
             mock.patch.object(catalog, "open_source", lambda *_: alike),
-            mock.patch.object(recipes, "_run", side_effect=end) as run,
+            mock.patch.object(recipes.pretraining, "run", side_effect=end) as run,
             self.assertLogs(level="WARNING") as logs,
             self.assertRaisesRegex(InputError, "The end"),
         ):
             self.pretrain(dataset="threes")
-        _, _, _, _, monitors, _ = run.call_args.args
+        *_, monitors, _ = run.call_args.args
         self.assertEmpty(monitors)
         self.assertIn("not measured during training: threes has one class only", logs.output[0])
 

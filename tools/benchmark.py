@@ -14,7 +14,7 @@ from csml_tf import command
 from csml_tf.benchmarks import extract, knn, pipeline, step
 from csml_tf.data import pipeline as input_pipeline
 from csml_tf.errors import InputError
-from csml_tf.models import csml_settings, resnet
+from csml_tf.models import resnet
 
 _METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
 _RES = flags.DEFINE_integer("res", 224, "Height and width of a view or image, pixels.")
@@ -30,12 +30,6 @@ _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
 _STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the median counts.")
 _WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the timed ones.")
 _PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
-_NEIGHBOR_KEYS = flags.DEFINE_enum(
-    "neighbor_keys",
-    "view",
-    csml_settings.NEIGHBOR_KEYS,
-    "step: from a view, or a bank of earlier keys.",
-)
 
 _DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
@@ -64,7 +58,6 @@ def measure_step():
         _STEPS.value,
         _WARMUP.value,
         _PAIRS.value,
-        _NEIGHBOR_KEYS.value,
     )
 
 

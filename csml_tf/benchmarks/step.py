@@ -7,20 +7,17 @@ import tensorflow as tf
 
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
-from csml_tf.models import csml, encoder, resnet
+from csml_tf.methods import csml, moco
+from csml_tf.methods.cross_samples import CrossSamples
+from csml_tf.models import encoder, resnet
 from csml_tf.training import optim
 
 METHODS = ("csml", "moco")
 DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 ARCHS = tuple(DEPTHS)
 
-# Rows of a bank, where there is one; the images of CIFAR-10.
-_BANKED_IMAGES = 50000
 
-
-def measure(
-    method, arch, stem, width, res, batch, queue, steps, warmup, pairs=False, neighbor_keys="view"
-):
+def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=False):
     """Times whole steps of one level, as the authors' code has it, with ordinary batch norm.
 
     Args:
@@ -34,7 +31,6 @@ def measure(
         steps: that are timed; the median counts.
         warmup: steps before, the first of which includes tracing.
         pairs: whether a "csml" batch is one of pairs; its images then count as anchors.
-        neighbor_keys: as for `csml.CsMl`, by "csml".
 
     Returns:
         dict of the arguments, "step_s" (seconds: median, min, max, n), "anchors_per_s",
@@ -48,21 +44,14 @@ def measure(
             "Only batches of csml with an even number of images are pairs: leave --pairs out, or "
             "choose another --method or --batch."
         )
-    if neighbor_keys == "bank" and (method != "csml" or pairs):
-        raise InputError(
-            "Only csml without pairs computes the neighbours' keys that a bank is in place of: "
-            "leave --neighbor_keys out, or choose another --method."
-        )
     if min(width, res, batch, steps, warmup) < 1 or queue <= batch:
         raise InputError(
             "width, res, batch, steps and warmup must be at least 1 and queue above batch: "
             f"got {width}, {res}, {batch}, {steps}, {warmup} and {queue}."
         )
     tf.keras.utils.set_random_seed(0)
-    model = make_model(method, arch, stem, width, queue, pairs, neighbor_keys)
+    model = make_model(method, arch, stem, width, queue, pairs)
     views = {name: tf.random.normal([batch, res, res, 3]) for name in model.view_names}
-    if model.banks:
-        views.update(dict.fromkeys(csml.INDEX_NAMES, tf.range(batch, dtype=tf.int64)))
     train_step = tf.function(model.train_step, autograph=False)
     warmup_s = sum(_timed(train_step, views)[0] for _ in range(warmup))
     seconds = []
@@ -74,7 +63,6 @@ def measure(
         "bench": "step",
         "method": method,
         "pairs": pairs,
-        "neighbor_keys": neighbor_keys,
         "arch": arch,
         "stem": stem,
         "width": width,
@@ -90,18 +78,14 @@ def measure(
     }
 
 
-def make_model(method, arch, stem, width, queue, pairs=False, neighbor_keys="view"):
+def make_model(method, arch, stem, width, queue, pairs=False):
     """A compiled `CsMl` with the authors' settings for "csml", or MoCo v2's for "moco"."""
     make_backbone = functools.partial(resnet.make_resnet, DEPTHS[arch], width, stem)
-    settings = {"neighbor_warmup_epochs": 0, "pairs": pairs, "neighbor_keys": neighbor_keys}
+    make_encoder = functools.partial(encoder.MultiLevelEncoder, make_backbone)
+    settings = {"neighbor_warmup_epochs": 0, "pairs": pairs}
     if method == "moco":
         settings = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
-    model = csml.CsMl(
-        functools.partial(encoder.MultiLevelEncoder, make_backbone),
-        num_negatives=queue,
-        num_images=_BANKED_IMAGES,
-        **settings,
-    )
+    model = csml.CsMl(functools.partial(moco.MoCo, make_encoder, queue), CrossSamples(**settings))
     model.compile(optimizer=optim.TorchSGD())
     return model
 

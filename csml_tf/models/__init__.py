@@ -1,1 +1,1 @@
-"""Networks, the key queue and the CsMl model."""
+"""Networks, and what replicas tell each other inside of them."""

@@ -172,7 +172,7 @@ def _tiles(record):
 def _curves(record, output):
     rows = record.rows
     neighbors_from = None
-    warmup = record.setting("CsMl.neighbor_warmup_epochs")
+    warmup = record.setting("CrossSamples.neighbor_warmup_epochs")
     if warmup and any("mining_seconds" in row for row in rows):
         neighbors_from = warmup + 1
     caption = (

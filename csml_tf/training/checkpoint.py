@@ -42,11 +42,11 @@ class Progress:
 
 
 class RunCheckpoint:
-    """Both encoders, queues, banks, optimizer, running means, neighbour table, progress.
+    """The model with its method's state, optimizer, running means, neighbor table, progress.
 
     Args:
         directory: where the checkpoints lie.
-        model: `CsMl`, compiled.
+        model: `TrainingModel`, compiled.
         table: `NeighborTable` or None.
         max_to_keep: newest checkpoints that stay.
         read_from: where `find_newest` and `load` look; None is `directory`.

@@ -1,29 +1,29 @@
 """What a training step computes, in a unit that is the same on every machine."""
 
-from csml_tf.models.csml_settings import QUERY_KINDS
+from __future__ import annotations
 
-# A backward pass takes about twice as much as its forward pass.
-_UNITS_OF_A_QUERY = 3
-_UNITS_OF_A_KEY = 1
+from csml_tf.augment.view import ViewAugmentation
+from csml_tf.methods.method import TrainingModel
 
 
-def per_image(model, augmentations):
+def per_image(model: TrainingModel, augmentations: dict[str, ViewAugmentation]) -> float:
     """Forward units for each image of a batch, in the model's present epoch.
 
-    One unit is one forward pass of one large view through an encoder. A key costs 1, a
-    query, which is trained, 3; a small view less, by its area. Heads, losses and queues
-    are not counted. So MoCo costs 4 and CsMl 2 + 3 * 3 = 11, 2.75 times as much.
+    One unit is one forward pass of one large view through an encoder. A target costs what its
+    method says, 1 for a key; a query, which is trained, 3; a small view less, by its area.
+    Heads, losses and queues are not counted. So MoCo costs 4 and CsMl on it 2 + 3 * 3 = 11,
+    2.75 times as much.
 
     Args:
-        model: `CsMl`.
-        augmentations: {view name: `ViewAugmentation`}, of all views that the model takes.
-
-    Returns:
-        float.
+        model: in training.
+        augmentations: of all views that the model takes.
     """
-    keys = sum(name.endswith("key") for name in model.view_names)
-    queries = sum(kind in QUERY_KINDS for kind in model.kinds_in_use)
+    base, cross_samples = model.base, model.cross_samples
+    # Where queries are each other's targets, no target has a pass of its own.
+    has_passes = not base.targets_have_gradient
+    targets = len(cross_samples.target_views(base.both_views_are_queries)) if has_passes else 0
     large_px = augmentations["query"].image_size
-    small_areas = (augmentations[n].image_size ** 2 for n in model.small_view_names)
+    small_areas = (augmentations[n].image_size ** 2 for n in cross_samples.small_view_names)
+    queries = sum(kind != "small" for kind in model.kinds_in_use)
     queries += sum(area / large_px**2 for area in small_areas)
-    return float(_UNITS_OF_A_KEY * keys + _UNITS_OF_A_QUERY * queries)
+    return float(base.units_of_a_target * targets + base.units_of_a_query * queries)

@@ -1,4 +1,4 @@
-"""When the neighbours are mined, and what is logged about them."""
+"""When the neighbors are mined, and what is logged about them."""
 
 import time
 
@@ -11,38 +11,29 @@ from csml_tf.data import neighbor_table
 from csml_tf.errors import InputError
 from csml_tf.training import workers
 
-# "bank" is no layer of a pass over the images: see `mining.mine_bank`.
-_LAYERS = (*mining.LAYERS, "bank")
 _SHARES = ("neighbor_purity", "neighbor_churn")
 
 
 class NeighborRefresh:
-    """Mines the neighbour table anew every few epochs, from epoch 0 on.
+    """Mines the neighbor table anew every few epochs, from epoch 0 on.
 
     Args:
         source: of the training images.
         center_view: `augment.view.CenterView` for mining.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
-        layer: one of `mining.LAYERS`, or "bank"; "features" in CsMl. By "bank" the first mining
-            is that before epoch 1, when there are keys, and every image is its own neighbour
-            until then.
 
     Raises:
         InputError: if the source has no `num_neighbors` other images.
-        ValueError: if a number is below 1, or `layer` is unknown.
+        ValueError: if a number is below 1.
     """
 
-    def __init__(
-        self, source, center_view, num_neighbors=5, every_epochs=5, layer=mining.LAYERS[0]
-    ):
+    def __init__(self, source, center_view, num_neighbors=5, every_epochs=5):
         if num_neighbors < 1 or every_epochs < 1:
             raise ValueError(
                 "num_neighbors and every_epochs must be at least 1, "
                 f"got {num_neighbors} and {every_epochs}."
             )
-        if layer not in _LAYERS:
-            raise ValueError(f"layer must be one of {_LAYERS}, got {layer!r}.")
         if num_neighbors >= len(source):
             raise InputError(
                 f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "
@@ -52,45 +43,34 @@ class NeighborRefresh:
         self._center_view = center_view
         self._num_neighbors = num_neighbors
         self._every_epochs = every_epochs
-        self.layer = layer
         self.table = neighbor_table.NeighborTable(len(source), num_neighbors)
 
     def is_due(self, epoch):
         """Whether the table has to be mined before this epoch."""
-        mined_at_epoch = int(self.table.mined_at_epoch)
-        if self.layer == "bank" and mined_at_epoch < 0:
-            return epoch > 0
-        return epoch % self._every_epochs == 0 and mined_at_epoch != epoch
+        return epoch % self._every_epochs == 0 and int(self.table.mined_at_epoch) != epoch
 
-    def refresh(self, encoder, epoch, bank=None):
-        """Mines with the key encoder, or from a bank, and returns what is worth logging.
+    def refresh(self, encoder, epoch):
+        """Mines with the key encoder and returns what is worth logging.
 
         Args:
             encoder: `MultiLevelEncoder`; the key encoder's.
             epoch: from 0, the one that begins.
-            bank: `KeyBank` of the deepest level; needed where the layer is "bank".
 
         Returns:
-            {"neighbor_churn": share of new neighbours, absent the first time,
+            {"neighbor_churn": share of new neighbors, absent the first time,
             "neighbor_purity": share with the anchor's label, absent without labels,
-            "mining_seconds": float, "mined_images": forward passes of one image}; nothing where
-            the bank has too few keys to mine from.
+            "mining_seconds": float, "mined_images": forward passes of one image}.
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
-        if self.layer == "bank":
-            current = mining.mine_bank(bank.keys.numpy(), self._num_neighbors)
-            if current is None:
-                return {}
-        else:
-            current = mining.mine_neighbors(
-                encoder, self._source, self._center_view, self._num_neighbors, layer=self.layer
-            )
+        current = mining.mine_neighbors(
+            encoder, self._source, self._center_view, self._num_neighbors
+        )
         # Every worker has mined; machines of two kinds may round differently.
         current = workers.share(tf.distribute.get_strategy(), current.astype(np.int32))
         logs = {
             "mining_seconds": time.perf_counter() - started,
-            "mined_images": 0 if self.layer == "bank" else len(self._source),
+            "mined_images": len(self._source),
         }
         if int(self.table.mined_at_epoch) >= 0:
             logs["neighbor_churn"] = neighbor_table.churn(previous, current)

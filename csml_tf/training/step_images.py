@@ -10,8 +10,8 @@ from csml_tf.augment import view
 from csml_tf.data import originals, pipeline
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.models import csml
-from csml_tf.training import checkpoint, optim, pretrain
+from csml_tf.methods.cross_samples import ANCHOR_VIEWS, NEIGHBOR_VIEWS
+from csml_tf.training import assembly, checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +20,10 @@ class AnchorImages:
 
     Attributes:
         anchor: `Original`, with the windows of its views.
-        neighbor: `Original` of the neighbour drawn, likewise; None where the model uses none.
-        views: {view name: [size, size, 3] float32 in [0, 1]}, the normalisation undone.
+        neighbor: `Original` of the neighbor drawn, likewise; None where the model uses none.
+        views: {view name: [size, size, 3] float32 in [0, 1]}, the normalization undone.
         mixed: [size, size, 3] float32 in [0, 1], the CutMix of the query and the
-            neighbour's; None where the model trains on none.
+            neighbor's; None where the model trains on none.
         area_fraction: share of the query in `mixed`, in [0, 1]; None without it.
     """
 
@@ -43,9 +43,9 @@ class StepImages:
         epoch: int from 0.
         step: of the epoch, from 0.
         num_steps: of the epoch.
-        mined_at_epoch: epoch from 0 before which the neighbours were mined; None where the
+        mined_at_epoch: epoch from 0 before which the neighbors were mined; None where the
             model uses none, -1 where none are mined yet and random images stand in.
-        neighbors_are_positives: whether the loss counts the neighbours' keys by then.
+        neighbors_are_positives: whether the loss counts the neighbors' keys by then.
     """
 
     anchors: list
@@ -56,7 +56,7 @@ class StepImages:
     neighbors_are_positives: bool
 
     def describe(self):
-        """Which step it is, and where its neighbours come from, in a line."""
+        """Which step it is, and where its neighbors come from, in a line."""
         text = f"epoch {self.epoch + 1}, step {self.step + 1} of {self.num_steps}"
         if self.mined_at_epoch is None:
             return text
@@ -66,40 +66,20 @@ class StepImages:
         return text if self.neighbors_are_positives else f"{text}, not positives yet"
 
 
-def collect(
-    source,
-    center_view,
-    checkpoints=None,
-    step=0,
-    num_anchors=8,
-    *,
-    make_model,
-    make_optimizer=optim.TorchSGD,
-    make_neighbor_refresh=None,
-    augmentation,
-    small_augmentation=None,
-    global_batch_size,
-    seed=0,
-):
+def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8):
     """Makes the images of one step again, with the run's own functions and seeds.
 
-    The step is one of the newest epoch that a checkpoint is of, since the neighbours it was
+    The step is one of the newest epoch that a checkpoint is of, since the neighbors it was
     trained with are known. Without a run it is one of the first epoch, and random images
-    stand in for the neighbours.
+    stand in for the neighbors.
 
     Args:
         source: `sources.base.ImageSource` of the training images.
         center_view: `augment.center_view.CenterView`.
+        parts: `assembly.Parts` of the run's recipe.
         checkpoints: folder of the run's checkpoints; None before any training.
         step: of the epoch, from 0.
         num_anchors: how many of the batch, from its start.
-        make_model: this and all that follow: as for `pretrain.run`.
-        make_optimizer: the same.
-        make_neighbor_refresh: the same.
-        augmentation: the same.
-        small_augmentation: the same.
-        global_batch_size: the same.
-        seed: the same.
 
     Returns:
         `StepImages`.
@@ -108,14 +88,15 @@ def collect(
         InputError: if there is no such step or no checkpoint, or it is of another model or
             another number of images.
     """
-    num_steps = pipeline.steps_per_epoch(source, global_batch_size)
+    parts = dataclasses.replace(parts, augment_on="host", jit_compile=False)
+    strategy = tf.distribute.get_strategy()
+    assembled = assembly.assemble(parts, source, strategy, center_view)
+    model, table, num_steps = assembled.model, assembled.table, assembled.num_steps
+    cross_samples = model.cross_samples
     if not 0 <= step < num_steps:
         raise InputError(f"An epoch has the steps 1 to {num_steps}, got {step + 1}.")
-    model = make_model(seed=seed, num_images=len(source))
-    table = make_neighbor_refresh(source, center_view).table if model.uses_neighbors else None
     epoch = 0
     if checkpoints is not None:
-        model.compile(optimizer=make_optimizer())
         progress = checkpoint.RunCheckpoint(checkpoints, model, table).restore()
         epoch = progress.epoch if progress.has_begun else progress.epoch - 1
         if epoch < 0:
@@ -124,15 +105,15 @@ def collect(
                 "epoch, or give the recipe with --gin_file to see it before any training."
             )
     elif table is not None:
-        table.assign(_random_neighbors(*table.neighbor_indices.shape, seed), -1)
+        table.assign(_random_neighbors(*table.neighbor_indices.shape, parts.seed), -1)
     model.epoch.assign(epoch)
-    augmentations = pretrain.choose_augmentations(model, augmentation, small_augmentation)
+    augmentations = dict(assembled.augmentations)
 
     def first_batch(epoch_source, epoch_augmentations, augment_on):
         batches = pipeline.make_epoch(
-            *(epoch_source, epoch_augmentations, global_batch_size, seed, epoch, table, step),
-            augment_on=augment_on,
-            pairs=model.pairs,
+            *(epoch_source, epoch_augmentations, parts.global_batch_size, parts.seed, epoch),
+            *(table, step, augment_on),
+            pairs=cross_samples.pairs,
         )
         return next(iter(batches.take(1)))
 
@@ -141,33 +122,33 @@ def collect(
     dots = {name: view.ViewAugmentation(image_size=1) for name in augmentations}
     drawn = first_batch(_index_source(len(source)), dots, "device")
     mixed, area_fractions = _mix(model, views, epoch * num_steps + step)
-    if model.pairs:
+    if cross_samples.pairs:
         views, drawn = _apart(views), _apart(drawn)
         if mixed is not None:
             mixed, area_fractions = mixed[::2], area_fractions[::2]
-        augmentations.update(dict.fromkeys(csml.NEIGHBOR_VIEWS, augmentation))
+        augmentations.update(dict.fromkeys(NEIGHBOR_VIEWS, parts.augmentation))
 
     read = _OriginalReader(source, augmentations, drawn)
-    neighbor_names = [name for name in views if name in csml.NEIGHBOR_VIEWS]
+    neighbor_names = [name for name in views if name in NEIGHBOR_VIEWS]
     anchors = []
     for i in range(min(num_anchors, len(views["query"]))):
         shown = {name: _unnormalize(views[name][i], augmentations[name]) for name in views}
         anchors.append(
             AnchorImages(
                 read.original(i, [name for name in views if name not in neighbor_names]),
-                read.original(i, neighbor_names) if model.uses_neighbors else None,
+                read.original(i, neighbor_names) if cross_samples.uses_neighbors else None,
                 shown,
-                None if mixed is None else _unnormalize(mixed[i], augmentation),
+                None if mixed is None else _unnormalize(mixed[i], parts.augmentation),
                 None if mixed is None else float(area_fractions[i]),
             )
         )
     mined_at_epoch = None if table is None else int(table.mined_at_epoch)
-    are_positives = model.positive_weights[1] > 0 and epoch >= model.neighbor_warmup_epochs
+    are_positives = cross_samples.counts_neighbors(epoch)
     return StepImages(anchors, epoch, step, num_steps, mined_at_epoch, are_positives)
 
 
 def _apart(views):
-    """{view name: what the images of pairs have of it} -> as if the neighbours' had own names."""
+    """{view name: what the images of pairs have of it} -> as if the neighbors' had own names."""
     rows = {
         "": lambda values: values[::2],
         "neighbor_": lambda values: values[1::2],
@@ -176,7 +157,7 @@ def _apart(views):
         prefix + name: tf.nest.map_structure(choose, values)
         for prefix, choose in rows.items()
         for name, values in views.items()
-        if not prefix or name in csml.ANCHOR_VIEWS
+        if not prefix or name in ANCHOR_VIEWS
     }
 
 
@@ -219,9 +200,11 @@ def _random_neighbors(num_images, num_neighbors, seed):
 
 def _mix(model, views, iteration):
     """What the model's step number `iteration` makes of the views: (mixed, area fractions)."""
-    queries = model.make_queries(views, tf.constant(iteration, tf.int64))
-    mixed, weights = queries.get("mixed", (None, None))
-    return mixed, None if mixed is None else weights[:, 0]
+    if "mixed" not in model.kinds_in_use:
+        return None, None
+    step = tf.constant(iteration, tf.int64)
+    mixed = model.make_queries(views, step, ("mixed",))["mixed"]
+    return mixed.images, mixed.weights[:, 0]
 
 
 def _unnormalize(image, augmentation):

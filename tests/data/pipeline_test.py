@@ -227,22 +227,6 @@ class MakeEpochTest(PipelineTestCase):
         with self.assertRaisesRegex(ValueError, f"part must be from 0 to 1, got {part}"):
             make_batches(part=part, num_parts=2)
 
-    @parameterized.product(wrap=[in_memory, encoded], augment_on=["host", "device"])
-    def test_says_whose_views_they_are(self, wrap, augment_on):
-        source = wrap(numbered_source())
-        arguments = {"augmentation": Transparent(), "augment_on": augment_on}
-        named = make_batches(source, with_indices=True, **arguments)
-        plain = make_batches(source, **arguments)
-        for batch, without in zip(to_list(named), to_list(plain)):
-            for prefix in ("anchor", "neighbor"):
-                indices = batch.pop(f"{prefix}_index")
-                self.assertEqual((indices.shape, indices.dtype), ((BATCH,), np.int64))
-                views = batch["query" if prefix == "anchor" else "neighbor_query"]
-                images = views[0] if augment_on == "device" else views
-                self.assertAllEqual(images[:, 0, 0, 0], indices)
-            self.assertEqual(list(batch), list(without))
-            tf.nest.map_structure(self.assertAllEqual, batch, without)
-
     @both_paths
     def test_pairs(self, wrap):
         """An image and one of its neighbours side by side; two epochs draw each image once."""

@@ -79,13 +79,13 @@ class RunCheckpointTest(tf.test.TestCase, parameterized.TestCase):
     def save_numbered(self, *steps):
         """Checkpoints whose queues hold nothing but the number of their step."""
         for step in steps:
-            keys = self.model.queues["stage4"].keys
+            keys = self.model.base.queues["stage4"].keys
             keys.assign(tf.fill(keys.shape, float(step)))
             self.checkpoints.save(Progress(1, step, {"epoch": 2}))
 
     def restore_anew(self):
         """-> (progress, the number of the step whose queues are loaded, warnings)."""
-        other_keys = self.other_model.queues["stage4"].keys
+        other_keys = self.other_model.base.queues["stage4"].keys
         other_keys.assign(tf.fill(other_keys.shape, -1.0))
         checkpoints = RunCheckpoint(self.directory, self.other_model, self.other_table)
         with mock.patch.object(checkpoint.logging, "warning") as warning:
@@ -116,15 +116,15 @@ class RunCheckpointTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(RunCheckpoint(self.directory, model, table).restore(), progress)
         for one, other in (
             (self.model, model),
-            (self.model.query_encoder, model.query_encoder),
-            (self.model.key_encoder.encoder, model.key_encoder.encoder),
+            (self.model.encoder, model.encoder),
+            (self.model.base.key_encoder.encoder, model.base.key_encoder.encoder),
             (self.model.optimizer, model.optimizer),
         ):
             for before, after in zip(one.variables, other.variables):
                 self.assertAllEqual(before, after)
-        for level, queue in model.queues.items():
-            self.assertAllEqual(queue.keys, self.model.queues[level].keys)
-            self.assertAllEqual(queue.cursor, self.model.queues[level].cursor)
+        for level, queue in model.base.queues.items():
+            self.assertAllEqual(queue.keys, self.model.base.queues[level].keys)
+            self.assertAllEqual(queue.cursor, self.model.base.queues[level].cursor)
         self.assertAllEqual(table.neighbor_indices, self.table.neighbor_indices)
         self.assertAllEqual(table.mined_at_epoch, self.table.mined_at_epoch)
 

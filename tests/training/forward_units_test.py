@@ -15,7 +15,6 @@ class ForwardUnitsTest(parameterized.TestCase):
         ({}, 3 * 3 + 2),  # Three queries, two keys.
         (NEIGHBORS, 2 * 3 + 2),
         ({"query_kinds": ("image",)}, 3 + 2),
-        ({"neighbor_keys": "bank", "num_images": 9}, 3 * 3 + 1),
         ({"pairs": True}, 2 * 3 + 1),
         ({"pairs": True, **NEIGHBORS}, 3 + 1),
         ({"cutmix_warmup_epochs": 1}, 2 * 3 + 2),  # In epoch 0.

@@ -4,7 +4,7 @@ from unittest import mock
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models.running_means import RunningMeans
+from csml_tf.methods.running_means import RunningMeans
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch_row import EpochRow
 from csml_tf.training.mid_epoch import MidEpoch

@@ -34,37 +34,6 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAlmostEqual(logs["neighbor_purity"], purity)
         self.assertNotIn("neighbor_churn", logs)
 
-    def test_mines_the_nearest_by_embedding(self):
-        rng = np.random.default_rng(0)
-        projection = rng.normal(size=[8 * 8 * 3, 4]).astype("float32")
-
-        def embed(images):
-            return features.flatten(images) @ projection
-
-        encoder = types.SimpleNamespace(pooled_features=None, embedding=embed)
-        refresh = NeighborRefresh(self.source, self.view, num_neighbors=3, layer="embedding")
-        refresh.refresh(encoder, 0)
-        pixels = np.stack([self.view(self.source.read(i)).numpy().ravel() for i in range(30)])
-        nearest = nearest_rows(pixels @ projection)
-        self.assertAllEqual(refresh.table.neighbor_indices, nearest)
-        self.assertNotAllEqual(nearest, self.nearest())
-
-    def test_mines_from_the_bank_once_it_has_keys(self):
-        rng = np.random.default_rng(0)
-        bank = types.SimpleNamespace(keys=tf.Variable(tf.zeros([30, 4])))
-        refresh = NeighborRefresh(
-            self.source, self.view, num_neighbors=3, every_epochs=3, layer="bank"
-        )
-        self.assertEqual([e for e in range(8) if refresh.is_due(e)], [1, 2, 3, 4, 5, 6, 7])
-        self.assertEqual(refresh.refresh(None, 1, bank), {})
-        self.assertTrue(refresh.is_due(2))
-        self.assertAllEqual(refresh.table.neighbor_indices[:, 2], np.arange(30))
-        keys = rng.normal(size=[30, 4]).astype("float32")
-        bank.keys.assign(tf.math.l2_normalize(keys, axis=1))
-        self.assertEqual(refresh.refresh(None, 2, bank)["mined_images"], 0)
-        self.assertAllEqual(refresh.table.neighbor_indices, nearest_rows(bank.keys.numpy()))
-        self.assertEqual([e for e in range(2, 10) if refresh.is_due(e)], [3, 6, 9])
-
     def test_churn_against_the_table_before(self):
         refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
         previous = self.nearest()
@@ -101,10 +70,6 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
     def test_numbers_below_one(self, num_neighbors, every_epochs):
         with self.assertRaisesRegex(ValueError, "at least 1"):
             NeighborRefresh(self.source, self.view, num_neighbors, every_epochs)
-
-    def test_unknown_layer(self):
-        with self.assertRaisesRegex(ValueError, "layer must be one of .*got 'stage3'"):
-            NeighborRefresh(self.source, self.view, layer="stage3")
 
 
 def nearest_rows(rows):

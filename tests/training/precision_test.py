@@ -4,8 +4,8 @@ from absl.testing import parameterized
 
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.models.csml import CsMl
 from csml_tf.training import optim, precision
+from tests.methods import made
 from tests.training import tiny_run
 
 BATCH = 8
@@ -14,7 +14,7 @@ BATCH = 8
 def train(name, steps=4):
     with precision.policy(name):
         tf.keras.utils.set_random_seed(0)
-        model = CsMl(
+        model = made.make_csml(
             tiny_run.make_encoder, num_negatives=64, ema_decay=0.9, neighbor_warmup_epochs=0
         )
         model.compile(precision.scale_loss(optim.TorchSGD(0.05), name))
@@ -34,12 +34,12 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
         exact, exact_losses = train("float32")
         model, losses = train(name)
         self.assertAllClose(losses, exact_losses, rtol=rtol)
-        backbone = model.query_encoder.backbone
+        backbone = model.encoder.backbone
         compute_dtypes = {layer.compute_dtype for layer in backbone.layers if layer.weights}
         self.assertEqual(compute_dtypes, {name.removeprefix("mixed_")})
         for variable in model.variables:
             self.assertNotIn(variable.dtype, (tf.float16, tf.bfloat16))
-        self.assertEqual(model.queues["stage4"].keys.dtype, tf.float32)
+        self.assertEqual(model.base.queues["stage4"].keys.dtype, tf.float32)
         before, _ = train("float32", steps=0)
         start, end, expected = (
             np.concatenate([w.numpy().ravel() for w in m.trainable_weights])
@@ -62,10 +62,10 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_export_computes_in_float32(self):
         model, _ = train("mixed_bfloat16", steps=1)
-        exported, _ = saved_model.make_export_models(model.query_encoder, (0.5,) * 3, (0.25,) * 3)
+        exported, _ = saved_model.make_export_models(model.encoder, (0.5,) * 3, (0.25,) * 3)
         self.assertEqual({layer.compute_dtype for layer in exported.layers}, {"float32"})
         images = np.random.default_rng(0).uniform(size=[3, 32, 32, 3]).astype("float32")
-        expected = model.query_encoder.pooled_features((images - 0.5) / 0.25)
+        expected = model.encoder.pooled_features((images - 0.5) / 0.25)
         self.assertAllClose(exported(images), expected, rtol=0.1, atol=0.02)
 
     def test_the_policy_ends_with_the_block(self):

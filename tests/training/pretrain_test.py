@@ -10,12 +10,10 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import mining
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.training import optim, run_lock
-from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
 from csml_tf.training.training_bar import TrainingBar
@@ -211,7 +209,7 @@ class ResumeTest(tf.test.TestCase):
         self.assertIn("is finished: 3 epochs are done", "".join(logs.output))
         self.assertLen(run_state.figures(self.whole), EPOCHS)
         self.assertAllEqual(model.optimizer.iterations, 9)
-        self.assertAllEqual(model.queues["stage4"].cursor, 9 * tiny_run.BATCH % 40)
+        self.assertAllEqual(model.base.queues["stage4"].cursor, 9 * tiny_run.BATCH % 40)
         self.assertEqual(before.keys(), run_state.load(self.whole).keys())
 
     def test_refuses_a_run_with_other_settings(self):
@@ -249,7 +247,7 @@ class ResumeTest(tf.test.TestCase):
         model = tiny_run.run(self.whole, EPOCHS)
         fresh = tiny_run.make_model()
         self.assertNotAllClose(
-            model.query_encoder.trainable_variables[0], fresh.query_encoder.trainable_variables[0]
+            model.encoder.trainable_variables[0], fresh.encoder.trainable_variables[0]
         )
 
 
@@ -281,55 +279,6 @@ class AugmentOnTest(tf.test.TestCase):
             for kind, share in (("image", 0.2), ("neighbor", 0.2), ("mixed", 0.2), ("small", 0.4))
         )
         self.assertAlmostEqual(row["loss"], expected, places=4)
-
-
-class BankTest(tf.test.TestCase):
-    def run_with_bank(self, directory, epochs, make_model=tiny_run.make_model):
-        return tiny_run.run(
-            directory,
-            epochs,
-            make_model=functools.partial(make_model, neighbor_keys="bank"),
-            make_neighbor_refresh=functools.partial(
-                NeighborRefresh, num_neighbors=3, every_epochs=2, layer="bank"
-            ),
-        )
-
-    def test_resumes_with_its_keys(self):
-        whole = tiny_run.make_temp_dir(self.addCleanup)
-        self.run_with_bank(whole, 4)
-        directory = tiny_run.make_temp_dir(self.addCleanup)
-        with signal_after_step(1, 1), self.assertRaises(Stopped):
-            self.run_with_bank(directory, 4)
-        self.run_with_bank(directory, 4)
-        expected, actual = run_state.load(whole), run_state.load(directory)
-        self.assertTrue(any("banks" in name for name in actual))
-        for name, value in expected.items():
-            self.assertEqual(value.tobytes(), actual[name].tobytes(), name)
-        self.assertEqual(run_state.figures(whole), run_state.figures(directory))
-
-    def test_epochs(self):
-        directory = tiny_run.make_temp_dir(self.addCleanup)
-        models = []
-
-        def make_model(**options):
-            models.append(tiny_run.make_model(**options))
-            return models[0]
-
-        original = mining.mine_bank
-
-        def mine_bank(keys, num_neighbors):
-            self.assertAllEqual(keys, models[0].banks["stage4"].keys)
-            return original(keys, num_neighbors)
-
-        with mock.patch.object(mining, "mine_bank", mine_bank):
-            model = self.run_with_bank(directory, 3, make_model)
-        # 48 images are whole batches, so each has been an anchor.
-        norms = [np.linalg.norm(bank.keys, axis=1) for bank in model.banks.values()]
-        self.assertAllClose(norms, np.ones([2, 48]), rtol=1e-5)
-        rows = RunDirectory(directory).read_metrics()
-        # No keys before the first epoch; mined before the second, and due before the third.
-        self.assertEqual([row.get("mined_images") for row in rows], [None, 0, 0])
-        self.assertEqual([row["forward_units"] for row in rows], [480.0] * 3)
 
 
 class CutMixWaitsTest(tf.test.TestCase):
@@ -368,10 +317,6 @@ class FitTogetherTest(tf.test.TestCase, parameterized.TestCase):
         ({"global_batch_size": 15}, "15 images cannot be split into 2 .* a multiple of 2"),
         ({"global_batch_size": 0}, "GLOBAL_BATCH_SIZE must be a whole number from 1, got 0"),
         ({"augment_on": "moon"}, r"AUGMENT_ON must be one of \('host', 'device'\), got 'moon'"),
-        (
-            {"make_neighbor_refresh": functools.partial(NeighborRefresh, layer="bank")},
-            'MINE_LAYER = "bank" mines .* set NEIGHBOR_KEYS = "bank"',
-        ),
         (
             {"make_model": functools.partial(tiny_run.make_model, num_small_views=2)},
             r'small views .* include "base/multicrop\.gin"',

@@ -12,7 +12,6 @@ from csml_tf.data import originals
 from csml_tf.data.sources import folder, memory
 from csml_tf.errors import InputError
 from csml_tf.training import step_images
-from csml_tf.training.neighbor_refresh import NeighborRefresh
 from tests.data.sources import image_files
 from tests.training import tiny_run
 
@@ -27,17 +26,10 @@ MOCO = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
 
 
 def collect(source=None, checkpoints=None, step=0, num_anchors=8, **options):
-    settings = {
-        "make_model": tiny_run.make_model,
-        "make_neighbor_refresh": functools.partial(
-            NeighborRefresh, num_neighbors=3, every_epochs=2
-        ),
-        "augmentation": ViewAugmentation(image_size=16, **PLAIN),
-        "global_batch_size": tiny_run.BATCH,
-        **options,
-    }
+    options = {"augmentation": ViewAugmentation(image_size=16, **PLAIN), **options}
     source = source or tiny_run.make_source()
-    return step_images.collect(source, CenterView(16), checkpoints, step, num_anchors, **settings)
+    parts = tiny_run.make_parts(**options)
+    return step_images.collect(source, CenterView(16), parts, checkpoints, step, num_anchors)
 
 
 def note_mixing(noted):
@@ -97,12 +89,6 @@ class CollectTest(tf.test.TestCase):
             self.assertEqual([*anchor.anchor.windows], ["query", "key"])
             self.assertEqual([*anchor.neighbor.windows], ["neighbor_query", "neighbor_key"])
             self.assertNotEqual(anchor.anchor.index, anchor.neighbor.index)
-
-    def test_bank(self):
-        make_model = functools.partial(tiny_run.make_model, neighbor_keys="bank")
-        for anchor in collect(make_model=make_model, num_anchors=2).anchors:
-            self.assertEqual([*anchor.views], ["query", "key", "neighbor_query"])
-            self.assertEqual([*anchor.neighbor.windows], ["neighbor_query"])
 
     def test_pairs(self):
         make_model = functools.partial(tiny_run.make_model, pairs=True)

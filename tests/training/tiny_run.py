@@ -10,12 +10,12 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.models import resnet
-from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
-from csml_tf.training import pretrain
+from csml_tf.training import assembly, pretrain
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
+from tests.methods import made
 
 NUM_IMAGES = 48
 BATCH = 16
@@ -48,12 +48,9 @@ def make_encoder(bn_groups=2):
 
 
 def make_model(seed=0, num_negatives=40, bn_groups=2, **options):
-    return CsMl(
+    return made.make_csml(
         functools.partial(make_encoder, bn_groups),
-        num_negatives,
-        neighbor_warmup_epochs=1,
-        seed=seed,
-        **options,
+        **{"num_negatives": num_negatives, "neighbor_warmup_epochs": 1, "seed": seed, **options},
     )
 
 
@@ -62,8 +59,8 @@ def make_source(num_images=NUM_IMAGES):
     return digits.subset(range(num_images), f"{num_images} digits")
 
 
-def run(directory, epochs=3, monitors=(), source=None, strategy=None, **options):
-    """`pretrain.run` with small defaults; `options` take their place."""
+def make_parts(epochs=3, **options):
+    """`assembly.Parts` with small defaults; `options` take their place."""
     settings = {
         "make_model": make_model,
         "make_neighbor_refresh": functools.partial(
@@ -72,16 +69,21 @@ def run(directory, epochs=3, monitors=(), source=None, strategy=None, **options)
         "augmentation": ViewAugmentation(
             image_size=16, jitter_probability=0.0, grayscale_probability=0.0, blur_probability=0.0
         ),
-        "center_view": CenterView(16),
         "global_batch_size": BATCH,
         **options,
     }
+    return assembly.Parts(epochs=epochs, **settings)
+
+
+def run(directory, epochs=3, monitors=(), source=None, strategy=None, initialize=None, **options):
+    """`pretrain.run` of `make_parts(epochs, **options)`."""
     return pretrain.run(
         RunDirectory(directory),
         source or make_source(),
         strategy or tf.distribute.get_strategy(),
-        lambda: f"EPOCHS = {epochs}\nSEED = {settings.get('seed', 0)}\n",
+        make_parts(epochs, **options),
+        CenterView(16),
+        lambda: f"EPOCHS = {epochs}\nSEED = {options.get('seed', 0)}\n",
         monitors,
-        epochs=epochs,
-        **settings,
+        initialize,
     )

@@ -6,10 +6,10 @@ import tensorflow as tf
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import resnet
-from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.zoo import initial_weights
 from csml_tf.zoo.training_state import TrainingState
+from tests.methods import made
 from tests.training import tiny_run
 
 
@@ -19,7 +19,8 @@ def make_encoder(width=1, dim=5, bn_groups=1):
 
 
 def make_model(num_negatives=6, **options):
-    return CsMl(functools.partial(make_encoder, bn_groups=2, **options), num_negatives)
+    make = functools.partial(make_encoder, bn_groups=2, **options)
+    return made.make_csml(make, num_negatives=num_negatives)
 
 
 def randomize(encoder, seed):
@@ -57,20 +58,20 @@ class InitialWeightsTest(tf.test.TestCase):
 
     def test_everything(self):
         model = make_model()
-        fresh = [w.copy() for w in model.query_encoder.heads["stage3"].get_weights()]
-        other_queue = model.queues["stage3"].keys.numpy()
+        fresh = [w.copy() for w in model.encoder.heads["stage3"].get_weights()]
+        other_queue = model.base.queues["stage3"].keys.numpy()
         said = self.load("whole", model)
-        query, key = model.query_encoder, model.key_encoder.encoder
+        query, key = model.encoder, model.base.key_encoder.encoder
         self.assert_weights(query.backbone, self.query.backbone)
         self.assert_weights(query.heads["stage4"], self.query.heads["stage4"])
         self.assert_weights(key.backbone, self.key.backbone)
         self.assert_weights(key.heads["stage4"], self.key.heads["stage4"])
-        self.assertAllEqual(model.queues["stage4"].keys, self.queue)
-        self.assertEqual(model.queues["stage4"].cursor, 4)
+        self.assertAllEqual(model.base.queues["stage4"].keys, self.queue)
+        self.assertEqual(model.base.queues["stage4"].cursor, 4)
         # The other level is as in a new run: random, and alike in both encoders.
         self.assertAllEqual(query.heads["stage3"].get_weights()[0], fresh[0])
         self.assert_weights(key.heads["stage3"], query.heads["stage3"])
-        self.assertAllEqual(model.queues["stage3"].keys, other_queue)
+        self.assertAllEqual(model.base.queues["stage3"].keys, other_queue)
         self.assertEqual(
             said,
             "backbone, head of stage4, key encoder, queue of stage4; as in a new run: "
@@ -79,27 +80,27 @@ class InitialWeightsTest(tf.test.TestCase):
 
     def test_encoder_only(self):
         model = make_model()
-        random_queue = model.queues["stage4"].keys.numpy()
+        random_queue = model.base.queues["stage4"].keys.numpy()
         said = self.load("encoder", model)
-        self.assert_weights(model.query_encoder.backbone, self.query.backbone)
-        self.assert_weights(model.key_encoder.encoder, model.query_encoder)
-        self.assertAllEqual(model.queues["stage4"].keys, random_queue)
+        self.assert_weights(model.encoder.backbone, self.query.backbone)
+        self.assert_weights(model.base.key_encoder.encoder, model.encoder)
+        self.assertAllEqual(model.base.queues["stage4"].keys, random_queue)
         self.assertStartsWith(said, "backbone, head of stage4; as in a new run: key encoder, queue")
 
     def test_another_head(self):
         """Then neither its keys nor its key encoder's head mean anything."""
         model = make_model(dim=3)
         said = self.load("whole", model)
-        self.assert_weights(model.key_encoder.encoder.backbone, self.key.backbone)
-        head = model.query_encoder.heads["stage4"]
-        self.assert_weights(model.key_encoder.encoder.heads["stage4"], head)
+        self.assert_weights(model.base.key_encoder.encoder.backbone, self.key.backbone)
+        head = model.encoder.heads["stage4"]
+        self.assert_weights(model.base.key_encoder.encoder.heads["stage4"], head)
         self.assertStartsWith(said, "backbone, key encoder; as in a new run: head of stage4, queue")
 
     def test_another_queue(self):
         model = make_model(num_negatives=7)
         said = self.load("whole", model)
-        self.assert_weights(model.query_encoder.heads["stage4"], self.query.heads["stage4"])
-        self.assertEqual(model.queues["stage4"].cursor, 0)
+        self.assert_weights(model.encoder.heads["stage4"], self.query.heads["stage4"])
+        self.assertEqual(model.base.queues["stage4"].cursor, 0)
         self.assertIn("as in a new run: queue of stage4", said)
 
     def test_another_network(self):

@@ -7,10 +7,12 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import csml, encoder, resnet
+from csml_tf.methods import cross_samples
+from csml_tf.methods.cross_samples import ANCHOR_VIEWS, NEIGHBOR_VIEWS
+from csml_tf.models import encoder, resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import optim
-from tests.models import loop_csml
+from tests.methods import loop_csml, made
 
 BATCH, SIZE, SMALL_SIZE = 4, 12, 8
 NUM_NEGATIVES = 10  # The third batch of keys wraps round.
@@ -18,7 +20,6 @@ EMA_DECAY = 0.7
 TEMPERATURE = 0.3
 LEARNING_RATE, SGD_MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 0.01
 ONE_BOX = np.array([[2, 1, 9, 10]])
-BOX_PER_IMAGE = np.array([[0, 0, 3, 4], [2, 1, 9, 10], [5, 5, 5, 9], [1, 6, 12, 12]])
 
 
 def make_backbone(bn_groups=1):
@@ -45,18 +46,18 @@ def make_model(
         "ema_decay": EMA_DECAY,
         "temperature": TEMPERATURE,
     }
-    model = csml.CsMl(
+    model = made.make_csml(
         lambda: encoder.MultiLevelEncoder(make_backbone, head_dims), **{**defaults, **settings}
     )
     model.compile(optim.TorchSGD(learning_rate, SGD_MOMENTUM, WEIGHT_DECAY))
     # Away from the start, where both encoders are the same.
     rng = np.random.default_rng(5)
-    for variable in model.key_encoder.encoder.trainable_variables:
+    for variable in model.base.key_encoder.encoder.trainable_variables:
         variable.assign_add(0.2 * rng.normal(size=variable.shape))
     return model
 
 
-def make_views(seed, names=csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS):
+def make_views(seed, names=ANCHOR_VIEWS + NEIGHBOR_VIEWS):
     rng = np.random.default_rng(seed)
     sizes = {name: SMALL_SIZE if name in loop_csml.SMALL_VIEWS else SIZE for name in names}
     return {
@@ -71,7 +72,7 @@ def fixed_boxes(boxes):
         assert (len(boxes), SIZE, SIZE) == (num_boxes, height, width)
         return tf.constant(boxes, tf.int32)
 
-    return mock.patch.object(csml.cutmix, "random_boxes", random_boxes)
+    return mock.patch.object(cross_samples.cutmix, "random_boxes", random_boxes)
 
 
 ALL_KINDS = ("image", "neighbor", "mixed")
@@ -96,11 +97,6 @@ SETTINGS = [
         "shallow_only",
         {"epoch": 11, "head_dims": {"stage3": 5}},
         {"own": 0.5, "other": 0.5, "level_weights": {"stage3": 1.0}},
-    ),
-    (
-        "boxes",
-        {"epoch": 11, "cutmix_box_per_image": True},
-        {"own": 0.5, "other": 0.5, "boxes": BOX_PER_IMAGE},
     ),
     (
         "two_kinds",
@@ -136,7 +132,7 @@ SETTINGS = [
             "other": 0.4,
             "level_weights": {"stage3": 0.3, "stage4": 1.5},
             "kinds": (*ALL_KINDS, "small"),
-            "views": csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS + loop_csml.SMALL_VIEWS,
+            "views": ANCHOR_VIEWS + NEIGHBOR_VIEWS + loop_csml.SMALL_VIEWS,
         },
     ),
     (
@@ -151,7 +147,7 @@ SETTINGS = [
             "own": 1.0,
             "other": 0.0,
             "kinds": ("image", "small"),
-            "views": csml.ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
+            "views": ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
         },
     ),
     (
@@ -169,7 +165,7 @@ SETTINGS = [
             "level_weights": {"stage3": 0.3, "stage4": 1.5},
             "kinds": ("image", "mixed"),
             "pairs": True,
-            "views": csml.ANCHOR_VIEWS,
+            "views": ANCHOR_VIEWS,
         },
     ),
     (
@@ -180,7 +176,7 @@ SETTINGS = [
             "other": 0.5,
             "kinds": ("image",),
             "pairs": True,
-            "views": csml.ANCHOR_VIEWS,
+            "views": ANCHOR_VIEWS,
         },
     ),
     (
@@ -190,7 +186,6 @@ SETTINGS = [
             "pairs": True,
             "neighbor_warmup_epochs": 0,
             "cutmix_warmup_epochs": 2,
-            "cutmix_box_per_image": True,
             "num_small_views": 2,
         },
         {
@@ -198,8 +193,7 @@ SETTINGS = [
             "other": 0.5,
             "kinds": ("image", "mixed", "small"),
             "pairs": True,
-            "boxes": BOX_PER_IMAGE,
-            "views": csml.ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
+            "views": ANCHOR_VIEWS + loop_csml.SMALL_VIEWS,
         },
     ),
     (
@@ -212,26 +206,6 @@ SETTINGS = [
         {"epoch": 3, "cutmix_warmup_epochs": 3},
         {"own": 1.0, "other": 0.0},
     ),
-    (
-        "bank",
-        {
-            "epoch": 11,
-            "neighbor_keys": "bank",
-            "num_images": 9,
-            "head_dims": TWO_LEVELS,
-            "level_weights": {"stage3": 0.3, "stage4": 1.5},
-            "positive_weights": (0.7, 0.4),
-            "num_small_views": 2,
-        },
-        {
-            "own": 0.7,
-            "other": 0.4,
-            "level_weights": {"stage3": 0.3, "stage4": 1.5},
-            "kinds": (*ALL_KINDS, "small"),
-            "views": ("query", "key", "neighbor_query", *loop_csml.SMALL_VIEWS),
-            "num_banked": 9,
-        },
-    ),
     ("resnet", {"epoch": 11, "make_backbone": make_resnet}, {"own": 0.5, "other": 0.5, "steps": 1}),
 ]
 
@@ -241,9 +215,8 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     def test_steps_match_loops(self, settings, expected):
         settings, expected = dict(settings), dict(expected)
         epoch = settings.pop("epoch")
-        boxes = expected.pop("boxes", ONE_BOX)
         steps = expected.pop("steps", 3)
-        view_names = expected.pop("views", csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS)
+        view_names = expected.pop("views", ANCHOR_VIEWS + NEIGHBOR_VIEWS)
         model = make_model(**settings)
         model.epoch.assign(epoch)
         reference = loop_csml.LoopCsMl(
@@ -258,32 +231,25 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model.view_names, view_names)
         for step in range(steps):
             views = make_views(step, view_names)
-            if model.banks:  # None, some and all of the neighbours have a key there.
-                anchors = np.array([[0, 1, 2, 3], [4, 5, 6, 8], [7, 2, 1, 0]])
-                neighbors = np.array([[4, 5, 6, 7], [2, 7, 0, 3], [5, 4, 8, 2]])
-                views.update(anchor_index=anchors[step], neighbor_index=neighbors[step])
             model.reset_metrics()
-            with fixed_boxes(boxes):
+            with fixed_boxes(ONE_BOX):
                 logs = model.train_step(views)
-            self.assertAllClose(logs, reference.step(views, boxes), rtol=1e-4)
+            self.assertAllClose(logs, reference.step(views, ONE_BOX), rtol=1e-4)
             # Not close by standing still: the step moves them by a hundred times this.
             near = {"rtol": 1e-4, "atol": 1e-4}
-            self.assertAllClose(model.query_encoder.trainable_variables, reference.queries, **near)
-            keys = model.key_encoder.encoder.trainable_variables
+            self.assertAllClose(model.encoder.trainable_variables, reference.queries, **near)
+            keys = model.base.key_encoder.encoder.trainable_variables
             self.assertAllClose(keys, reference.keys, **near)
-            for level, queue in model.queues.items():
+            for level, queue in model.base.queues.items():
                 self.assertAllClose(queue.keys, reference.queues[level], **near)
                 self.assertEqual(queue.cursor.numpy(), reference.cursor)
-            self.assertEqual(model.banks.keys(), reference.banks.keys())
-            for level, bank in model.banks.items():
-                self.assertAllClose(bank.keys, reference.banks[level], **near)
 
     def test_colours_left_to_the_device(self):
         def photometric(name, crops, uniforms):
             return tf.cast(crops, tf.float32) / 255.0 - uniforms[:, :1, None, None] * len(name)
 
         rng = np.random.default_rng(0)
-        names = csml.ANCHOR_VIEWS + csml.NEIGHBOR_VIEWS
+        names = ANCHOR_VIEWS + NEIGHBOR_VIEWS
         crops = {
             name: (
                 rng.integers(0, 256, size=[BATCH, SIZE, SIZE, 3], dtype=np.uint8),
@@ -314,10 +280,10 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     def test_moco_is_softmax_cross_entropy(self):
         model = make_model(query_kinds=("image",), positive_weights=(1.0, 0.0), ema_decay=1.0)
         views = make_views(0, ("query", "key"))
-        queries = model.query_encoder(views["query"], training=True)["stage4"]
-        keys = model.key_encoder(views["key"], training=True)["stage4"]
+        queries = model.encoder(views["query"], training=True)["stage4"]
+        keys = model.base.key_encoder(views["key"], training=True)["stage4"]
         hits = tf.reduce_sum(queries * keys, axis=1, keepdims=True)
-        logits = tf.concat([hits, queries @ tf.transpose(model.queues["stage4"].keys)], axis=1)
+        logits = tf.concat([hits, queries @ tf.transpose(model.base.queues["stage4"].keys)], axis=1)
         cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
             tf.zeros(BATCH, tf.int32), logits / TEMPERATURE
         )
@@ -326,11 +292,13 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     def test_only_the_anchors_keys_are_queued(self):
         model = make_model(ema_decay=1.0)
         views = make_views(0)
-        keys = model.key_encoder(views["key"], training=True)["stage4"].numpy()
-        neighbor_keys = model.key_encoder(views["neighbor_key"], training=True)["stage4"].numpy()
-        start = model.queues["stage4"].keys.numpy()
+        keys = model.base.key_encoder(views["key"], training=True)["stage4"].numpy()
+        neighbor_keys = model.base.key_encoder(views["neighbor_key"], training=True)[
+            "stage4"
+        ].numpy()
+        start = model.base.queues["stage4"].keys.numpy()
         model.train_step(views)
-        queue = model.queues["stage4"].keys.numpy()
+        queue = model.base.queues["stage4"].keys.numpy()
         self.assertAllClose(queue[:BATCH], keys, atol=1e-5)
         self.assertAllEqual(queue[BATCH:], start[BATCH:])
         for key in neighbor_keys:
@@ -358,7 +326,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             maps = tf.keras.layers.Conv2D(6, 3, 2, "same", activation="relu")(images)
             return tf.keras.Model(images, {"stage4": maps})
 
-        views = make_views(0, csml.ANCHOR_VIEWS)
+        views = make_views(0, ANCHOR_VIEWS)
         options = {"query_kinds": kinds, "make_backbone": make_plain_backbone, "learning_rate": 0.0}
 
         def loss(views, **others):
@@ -379,34 +347,34 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_all_keys_of_pairs_are_queued(self):
         model = make_model(pairs=True, ema_decay=1.0)
-        views = make_views(0, csml.ANCHOR_VIEWS)
-        keys = model.key_encoder(views["key"], training=True)["stage4"].numpy()
+        views = make_views(0, ANCHOR_VIEWS)
+        keys = model.base.key_encoder(views["key"], training=True)["stage4"].numpy()
         model.train_step(views)
-        self.assertAllClose(model.queues["stage4"].keys[:BATCH], keys, atol=1e-5)
-        self.assertEqual(model.queues["stage4"].cursor.numpy(), BATCH)
+        self.assertAllClose(model.base.queues["stage4"].keys[:BATCH], keys, atol=1e-5)
+        self.assertEqual(model.base.queues["stage4"].cursor.numpy(), BATCH)
 
     def test_trains_the_query_encoder_only(self):
         model = make_model()
-        variables = model.query_encoder.trainable_variables
+        variables = model.encoder.trainable_variables
         self.assertEqual([id(v) for v in model.trainable_variables], [id(v) for v in variables])
-        key_variables = model.key_encoder.encoder.variables
+        key_variables = model.base.key_encoder.encoder.variables
         self.assertEmpty({id(v) for v in key_variables} & {id(v) for v in variables})
 
     def test_key_encoder_gets_no_gradient(self):
         """With a decay of 1 its parameters stay what they are, to the last bit."""
         model = make_model(ema_decay=1.0)
-        before = [v.numpy() for v in model.key_encoder.encoder.trainable_variables]
-        queries = [v.numpy() for v in model.query_encoder.trainable_variables]
+        before = [v.numpy() for v in model.base.key_encoder.encoder.trainable_variables]
+        queries = [v.numpy() for v in model.encoder.trainable_variables]
         model.train_step(make_views(0))
-        for value, start in zip(model.key_encoder.encoder.trainable_variables, before):
+        for value, start in zip(model.base.key_encoder.encoder.trainable_variables, before):
             self.assertAllEqual(value, start)
-        for value, start in zip(model.query_encoder.trainable_variables, queries):
+        for value, start in zip(model.encoder.trainable_variables, queries):
             self.assertNotAllEqual(value, start)
 
     def test_call_is_the_query_encoder(self):
         model = make_model()
         images = make_views(0)["query"]
-        self.assertAllClose(model(images), model.query_encoder(images, training=False))
+        self.assertAllClose(model(images), model.encoder(images, training=False))
 
 
 class SeedTest(tf.test.TestCase, parameterized.TestCase):
@@ -419,11 +387,11 @@ class SeedTest(tf.test.TestCase, parameterized.TestCase):
             seed=seed,
         )
         rng = np.random.default_rng(0)
-        for variable in model.key_encoder.encoder.trainable_variables:
+        for variable in model.base.key_encoder.encoder.trainable_variables:
             variable.assign(rng.normal(size=variable.shape))
         for _ in range(2):
             model.train_step(make_views(0))
-        return np.split(model.queues["stage4"].keys.numpy()[: 2 * BATCH], 2)
+        return np.split(model.base.queues["stage4"].keys.numpy()[: 2 * BATCH], 2)
 
     def test_the_order_of_the_keys_does_not_matter_to_one_group(self):
         rows = [rows for seed in (0, 1) for rows in self.queue_rows(1, seed)]
@@ -439,7 +407,7 @@ class SeedTest(tf.test.TestCase, parameterized.TestCase):
 
     def boxes(self, seed, **settings):
         drawn = []
-        random_boxes = csml.cutmix.random_boxes
+        random_boxes = cross_samples.cutmix.random_boxes
 
         def record(*args):
             drawn.append(random_boxes(*args).numpy().tolist())
@@ -447,7 +415,7 @@ class SeedTest(tf.test.TestCase, parameterized.TestCase):
             return random_boxes(*args)
 
         model = make_model(seed=seed, **settings)
-        with mock.patch.object(csml.cutmix, "random_boxes", record):
+        with mock.patch.object(cross_samples.cutmix, "random_boxes", record):
             for _ in range(4):
                 model.train_step(make_views(0))
         return drawn
@@ -459,26 +427,21 @@ class SeedTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(self.boxes(0), boxes)
         self.assertNotEqual(self.boxes(1), boxes)
 
-    def test_box_per_image(self):
-        boxes = self.boxes(0, cutmix_box_per_image=True, cutmix_alpha=0.5)
-        self.assertEqual(np.shape(boxes), (4, BATCH, 4))
-        self.assertGreater(len(np.unique(boxes[0], axis=0)), 2)
-
 
 class FitTest(tf.test.TestCase):
     def test_is_the_same_as_steps(self):
         views = [make_views(step) for step in range(3)]
         stacked = {name: np.stack([view[name] for view in views]) for name in views[0]}
         model, stepwise = make_model(), make_model()
-        stepwise.query_encoder.set_weights(model.query_encoder.get_weights())
-        stepwise.key_encoder.encoder.set_weights(model.key_encoder.encoder.get_weights())
+        stepwise.encoder.set_weights(model.encoder.get_weights())
+        stepwise.base.key_encoder.encoder.set_weights(model.base.key_encoder.encoder.get_weights())
         history = model.fit(tf.data.Dataset.from_tensor_slices(stacked), verbose=0).history
         for view in views:
             logs = stepwise.train_step(view)
         self.assertEqual(set(history), set(logs))
         for name, values in history.items():
             self.assertAllClose(values, [logs[name]], rtol=1e-4)
-        for actual, expected in zip(model.get_weights(), stepwise.get_weights()):
+        for actual, expected in zip(model.base.variables, stepwise.base.variables):
             self.assertAllClose(actual, expected, rtol=1e-4, atol=1e-4)
 
     def test_epochs_start_new_means_and_the_epoch_counts(self):
@@ -533,13 +496,6 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         ({"cutmix_warmup_epochs": -1}, "cutmix_warmup_epochs must be at least 0, got -1"),
         ({"cutmix_warmup_epochs": 1, "query_kinds": ("mixed",)}, "Without another query"),
         ({"pairs": True, "query_kinds": ("image", "mixed")}, "query_kinds must have both, got"),
-        ({"neighbor_keys": "moon"}, r"must be one of \('view', 'bank'\), got 'moon'"),
-        ({"neighbor_keys": "bank"}, "give num_images, got None"),
-        ({"neighbor_keys": "bank", "pairs": True}, "pairs have already"),
-        (
-            {"neighbor_keys": "bank", "query_kinds": ("image",), "positive_weights": (1, 0)},
-            "MoCo does without",
-        ),
         ({"level_weights": {"stage3": 1.0}}, r"level_weights must name .*\['stage4'\]"),
         ({"level_weights": {"stage3": 1, "stage4": 1}}, "level_weights must name"),
     )
@@ -561,12 +517,12 @@ class ArgumentsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model.view_names, (*names[:expected], "small_0"))
 
     def test_what_replicas_hold_alike(self):
-        model = make_model(neighbor_keys="bank", num_images=9)
-        held = [*model.queues["stage4"].variables, *model.banks["stage4"].variables]
-        self.assertLen(held, 3)
-        for each in (model.query_encoder, model.key_encoder.encoder):
+        model = make_model()
+        held = [*model.base.queues["stage4"].variables]
+        self.assertLen(held, 2)
+        for each in (model.encoder, model.base.key_encoder.encoder):
             held += each.trainable_variables
-        shared = {id(variable) for variable in model.shared_state.values()}
+        shared = {id(variable) for variable in model.base.shared_state.values()}
         self.assertEqual(shared, {id(variable) for variable in held})
 
 

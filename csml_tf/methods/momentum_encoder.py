@@ -1,5 +1,7 @@
 """The key encoder: a slowly moving average of the query encoder."""
 
+import functools
+
 import tensorflow as tf
 
 from csml_tf import draws
@@ -23,6 +25,7 @@ class MomentumEncoder(tf.Module):
         self.encoder.set_weights(query_encoder.get_weights())
         # In a function, or checkpoints would hold them as part of this object.
         self._followed = lambda: query_encoder.trainable_variables
+        self.prepare(lambda function: function, 1)
 
     def __call__(self, images, training=None):
         """[batch, height, width, 3] -> {level: [batch, dim]}, cut off from the gradient."""
@@ -36,6 +39,30 @@ class MomentumEncoder(tf.Module):
             key.assign_sub((1.0 - decay) * (key - query))
 
         cross_replica.update(self.encoder.trainable_variables, move, self._followed())
+
+    def prepare(self, make_function, accumulation_steps):
+        """As `method.Method.prepare`."""
+        self._embed = make_function(functools.partial(self, training=True))
+        self._accumulation_steps = accumulation_steps
+
+    def embed_all(self, views, seed):
+        """The embeddings of all replicas' images in training mode, as `method.Method.targets`."""
+        batches = []
+        for stream, images in enumerate(views.values()):
+            if self.encoder.bn_groups > 1:
+                order_seed = draws.fold_in(seed, stream)
+                batches.append(embed_shuffled(self._embed_in_parts, images, order_seed))
+            else:  # One group has the same statistics in any order.
+                embedded = self._embed_in_parts(images)
+                batches.append(tf.nest.map_structure(cross_replica.all_gather, embedded))
+        return {
+            level: tf.stack([batch[level] for batch in batches], axis=1)
+            for level in self.encoder.levels
+        }
+
+    def _embed_in_parts(self, images):
+        parts = [self._embed(part) for part in tf.split(images, self._accumulation_steps)]
+        return {level: tf.concat([p[level] for p in parts], 0) for level in self.encoder.levels}
 
 
 def embed_shuffled(embed, images, seed):

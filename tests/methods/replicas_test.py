@@ -5,13 +5,13 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import cross_replica, csml, encoder
+from csml_tf.models import cross_replica, encoder
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import optim
+from tests.methods import made
 
 GLOBAL_BATCH = 8
 STEPS = 20
-NUM_IMAGES = 30
 
 
 def make_strategy(replicas):
@@ -38,9 +38,7 @@ def make_backbone(bn_groups):
 def make_batches(model):
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
-        names = csml.INDEX_NAMES if model.banks else ()
-        indices = {name: rng.permutation(NUM_IMAGES)[:GLOBAL_BATCH] for name in names}
-        yield indices | {
+        yield {
             # Every image has its own brightness and contrast, so that groups differ.
             name: (
                 rng.normal(size=[GLOBAL_BATCH, 8, 8, 3])
@@ -56,14 +54,13 @@ def train(replicas, bn_groups, steps=STEPS, compile_options=None, **options):
     strategy = make_strategy(replicas)
     with strategy.scope():
         tf.keras.utils.set_random_seed(0)
-        model = csml.CsMl(
+        model = made.make_csml(
             lambda: encoder.MultiLevelEncoder(
                 lambda: make_backbone(bn_groups), {"stage3": 4, "stage4": 5}
             ),
             num_negatives=20,  # The cursor wraps round inside a batch.
             ema_decay=0.9,
             neighbor_warmup_epochs=0,
-            num_images=NUM_IMAGES,
             seed=3,
             **options,
         )
@@ -94,12 +91,10 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         (2, 1),
         (4, 1),
         (4, 4),
-        (2, 8, {"cutmix_box_per_image": True}),
         (4, 4, {"num_small_views": 2}),
         (2, 4, {"pairs": True}),
-        (2, 4, {"neighbor_keys": "bank"}),
-        (4, 1, {"neighbor_keys": "bank", "num_small_views": 2}),
-        (2, 1, {"pairs": True, "cutmix_box_per_image": True, "num_small_views": 2}),
+        (4, 1, {"num_small_views": 2}),
+        (2, 1, {"pairs": True, "num_small_views": 2}),
         (4, 8, {"cutmix_warmup_epochs": 1}),
         (2, 4, {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}),
     )
@@ -114,27 +109,28 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(a, b, rtol=1e-4)
         for a, b in zip(actual.trainable_weights, expected.trainable_weights):
             self.assertAllClose(a, b, rtol=1e-3, atol=1e-4)
-        keys = (actual.key_encoder.encoder, expected.key_encoder.encoder)
+        keys = (actual.base.key_encoder.encoder, expected.base.key_encoder.encoder)
         for a, b in zip(*(key.variables for key in keys)):
             self.assertAllClose(a, b, rtol=1e-3, atol=1e-4)  # Moving statistics included.
-        for level, queue in actual.queues.items():
-            self.assertAllClose(queue.keys, expected.queues[level].keys, atol=1e-4)
+        for level, queue in actual.base.queues.items():
+            self.assertAllClose(queue.keys, expected.base.queues[level].keys, atol=1e-4)
             self.assertEqual(queue.cursor.numpy(), STEPS * GLOBAL_BATCH % 20)
 
         self.check_inference(actual, replicas)
-        for level, bank in actual.banks.items():
-            self.assertAllClose(bank.keys, expected.banks[level].keys, atol=1e-4)
-        for held in (*actual.queues.values(), *actual.banks.values()):
+        for held in actual.base.queues.values():
             for variable in held.variables:
                 self.check_copies(variable, replicas)
-        for variable in (*actual.trainable_weights, *actual.key_encoder.encoder.trainable_weights):
+        for variable in (
+            *actual.trainable_weights,
+            *actual.base.key_encoder.encoder.trainable_weights,
+        ):
             self.check_copies(variable, replicas)
 
     def check_inference(self, model, replicas):
         """Moving statistics differ between replicas until they are averaged."""
-        statistics = model.key_encoder.encoder.non_trainable_variables
+        statistics = model.base.key_encoder.encoder.non_trainable_variables
         means = [np.mean(copies(variable), axis=0) for variable in statistics]
-        model.average_moving_statistics()
+        model.base.average_moving_statistics(model.distribute_strategy)
         for variable, mean in zip(statistics, means):
             self.check_copies(variable, replicas)
             self.assertAllClose(copies(variable)[0], mean, rtol=1e-6)
@@ -151,7 +147,7 @@ class ReplicasTest(tf.test.TestCase, parameterized.TestCase):
         together, _ = train(2, 1, steps=1)
         apart, _ = train(2, 2, steps=1)
         self.assertNotAllClose(
-            together.queues["stage4"].keys, apart.queues["stage4"].keys, atol=1e-3
+            together.base.queues["stage4"].keys, apart.base.queues["stage4"].keys, atol=1e-3
         )
 
     @parameterized.parameters((3, 2, 1), (1, 2, 2), (4, 4, 2))
@@ -228,15 +224,15 @@ class AccumulationTest(tf.test.TestCase, parameterized.TestCase):
             self.assertAllClose(a, b, rtol=1e-4)
         for a, b in zip(parts.trainable_weights, whole.trainable_weights):
             self.assertAllClose(a, b, rtol=1e-3, atol=1e-4)
-        for level, queue in parts.queues.items():
-            self.assertAllClose(queue.keys, whole.queues[level].keys, atol=1e-4)
+        for level, queue in parts.base.queues.items():
+            self.assertAllClose(queue.keys, whole.base.queues[level].keys, atol=1e-4)
 
 
 class CompiledTest(tf.test.TestCase, parameterized.TestCase):
     """XLA on a CPU, in place of a TPU: no dynamic shape, no operation of the host alone."""
 
     def test_one_replica(self):
-        self.check_one_replica(num_small_views=2, cutmix_box_per_image=True)
+        self.check_one_replica(num_small_views=2)
 
     @pytest.mark.slow
     def test_single_crop(self):
@@ -245,10 +241,6 @@ class CompiledTest(tf.test.TestCase, parameterized.TestCase):
     @pytest.mark.slow
     def test_pairs_and_a_waiting_cutmix(self):
         self.check_one_replica(pairs=True, cutmix_warmup_epochs=1)
-
-    @pytest.mark.slow
-    def test_bank(self):
-        self.check_one_replica(neighbor_keys="bank")
 
     @pytest.mark.slow
     def test_accumulation(self):

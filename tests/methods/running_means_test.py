@@ -3,7 +3,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.models.running_means import RunningMeans
+from csml_tf.methods.running_means import RunningMeans
 
 
 class RunningMeansTest(tf.test.TestCase):

@@ -26,8 +26,6 @@ def loop_info_nce(queries, positives, weights, negatives, temperature):
     for i, query in enumerate(queries):
         strangers = np.exp(negatives @ query / temperature)
         for weight, positive in zip(weights[i], positives[i]):
-            if not positive.any():  # A row that a bank has no key for.
-                continue
             hit = np.exp(query @ positive / temperature)
             total = hit + strangers.sum()
             loss -= weight * np.log(hit / total) / len(queries)
@@ -54,7 +52,6 @@ class LoopCsMl:
         level_weights,
         sgd,
         pairs=False,
-        num_banked=None,
     ):
         self.pairs = pairs
         # How many queries of the loss each pass over the images of a kind stands for.
@@ -63,15 +60,13 @@ class LoopCsMl:
         self.kinds, self.own, self.other = kinds, own, other
         self.level_weights = level_weights
         self.learning_rate, self.sgd_momentum, self.weight_decay = sgd
-        self.ema_decay, self.temperature = model.ema_decay, model.temperature
-        self.queries = [v.numpy() for v in model.query_encoder.trainable_variables]
-        self.keys = [v.numpy() for v in model.key_encoder.encoder.trainable_variables]
+        base = model.base
+        self.ema_decay, self.temperature = base.ema_decay, base.temperature
+        self.queries = [v.numpy() for v in base.query_encoder.trainable_variables]
+        self.keys = [v.numpy() for v in base.key_encoder.encoder.trainable_variables]
         self.buffers = [np.zeros_like(value) for value in self.queries]
-        self.queues = {level: model.queues[level].keys.numpy().copy() for level in head_dims}
+        self.queues = {level: base.queues[level].keys.numpy().copy() for level in head_dims}
         self.cursor = 0
-        self.banks = {}
-        if num_banked:
-            self.banks = {level: np.zeros([num_banked, dim]) for level, dim in head_dims.items()}
 
     def encode(self, parameters, images):
         for variable, value in zip(self.encoder.trainable_variables, parameters):
@@ -102,10 +97,6 @@ class LoopCsMl:
             other_ones = [i + 1 if i % 2 == 0 else i - 1 for i in range(batch_size)]
             keys.append({level: rows[other_ones] for level, rows in keys[0].items()})
             partners = views["query"][other_ones]
-
-        if self.banks:
-            rows = views["neighbor_index"]
-            keys.append({level: bank[rows] for level, bank in self.banks.items()})
 
         own, other = (self.own, self.other), (self.other, self.own)
         mixed, kept = loop_cutmix(views["query"], partners, boxes)
@@ -147,7 +138,5 @@ class LoopCsMl:
         for row in range(batch_size):
             for level, queue in self.queues.items():
                 queue[(self.cursor + row) % len(queue)] = keys[0][level][row]
-            for level, bank in self.banks.items():
-                bank[views["anchor_index"][row]] = keys[0][level][row]
         self.cursor = (self.cursor + batch_size) % len(queue)
         return logs

@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import key_queue
+from csml_tf.methods import key_queue
 
 
 class LoopQueue:

@@ -1,0 +1,1 @@
+"""Training methods: the contract, base methods, cross-image positives, and the step."""

@@ -1,0 +1,129 @@
+"""One epoch of a run: mining, steps, checks, measurements, and what is written down."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from csml_tf.training import forward_units, workers
+from csml_tf.training.assembly import Assembly
+from csml_tf.training.checkpoint import Progress, RunCheckpoint
+from csml_tf.training.epoch_row import EpochRow
+from csml_tf.training.loss_guard import LossGuard
+from csml_tf.training.mid_epoch import MidEpoch
+from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.stop_signals import StopSignals
+from csml_tf.training.training_bar import TrainingBar
+
+
+class Epoch:
+    """The epochs of a run, one at a time.
+
+    Args:
+        assembled: what is trained.
+        directory: where this worker writes.
+        checkpoints: of the run.
+        stops: that may end it.
+        monitors: as for `pretrain.run`.
+        callbacks: Keras callbacks of the user's.
+    """
+
+    def __init__(
+        self,
+        assembled: Assembly,
+        directory: RunDirectory,
+        checkpoints: RunCheckpoint,
+        stops: StopSignals,
+        monitors: Sequence[Any],
+        callbacks: list[Any],
+    ):
+        self._assembled = assembled
+        self._directory = directory
+        self._checkpoints = checkpoints
+        self._stops = stops
+        self._monitors = monitors
+        self._callbacks = callbacks
+        self._board = tf.summary.create_file_writer(str(directory.tensorboard))
+
+    def run(self, begun: Progress) -> None:
+        """Does the epoch `begun.epoch`, or what is left of it, and saves the run.
+
+        Raises:
+            As `pretrain.run`.
+        """
+        assembled, epoch = self._assembled, begun.epoch
+        model, strategy, epochs = assembled.model, assembled.strategy, assembled.parts.epochs
+        row = EpochRow(begun, assembled.num_steps, assembled.learning_rate(epoch))
+        refresh = assembled.refresh
+        if refresh is not None and refresh.is_due(epoch):
+            doing = f"mining the neighbors before epoch {epoch + 1}"
+            with strategy.scope(), self._stops.ending_at_once(doing):
+                row.update(refresh.refresh(model.base.mining_encoder, epoch))
+            self._checkpoints.save(row.progress(step=0))
+        due = [monitor for monitor in self._monitors if monitor.is_due(epoch + 1, epochs)]
+        if "loss" not in row:  # It is, where a run was stopped while it measured.
+            row.update(self._train(begun, row))
+            model.base.average_moving_statistics(strategy)
+            workers.check_same_state(strategy, model.base.shared_state, assembled.table)
+            if due:
+                self._checkpoints.save(row.progress(assembled.num_steps))
+        for monitor in due:
+            doing = f"measuring after epoch {epoch + 1}"
+            with strategy.scope(), self._stops.ending_at_once(doing):
+                row.update(monitor.measure(model.encoder))
+        self._report(row.read())
+        self._checkpoints.save(Progress(epoch + 1))
+
+    def _train(self, begun, row):
+        """The steps of the epoch, or those that are left: {name: mean over the whole epoch}."""
+        assembled, epoch = self._assembled, begun.epoch
+        model, parts, num_steps = assembled.model, assembled.parts, assembled.num_steps
+        learning_rate = assembled.learning_rate(epoch)
+        model.epoch.assign(epoch)
+        model.optimizer.learning_rate.assign(learning_rate)
+        bar = TrainingBar(
+            *(parts.epochs, num_steps, parts.global_batch_size, begun.step, begun.timed)
+        )
+        guard = LossGuard(epoch, begun.step, learning_rate, self._checkpoints)
+        save_every = parts.checkpoint_every_steps or 0
+        saver = MidEpoch(
+            *(begun, row, num_steps, save_every, guard, bar, self._checkpoints, self._stops)
+        )
+        with contextlib.closing(bar):
+            model.fit(
+                assembled.make_batches(epoch, begun.step),
+                steps_per_epoch=num_steps - begun.step,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                # The saver comes last, because it may end the run.
+                callbacks=[guard, bar, *self._callbacks, saver],
+                verbose=0,
+            )
+        guard.check()
+        anchors = num_steps * parts.global_batch_size
+        units = forward_units.per_image(model, assembled.augmentations)
+        return {
+            **model.mean_losses,
+            "images_per_sec": bar.images_per_sec,
+            "input_wait_fraction": bar.input_wait_fraction,
+            "anchors": anchors,
+            "forward_units": anchors * units,
+        }
+
+    def _report(self, row):
+        """One epoch's figures, to metrics.jsonl, to TensorBoard and to the log."""
+        self._directory.append_metrics(row)
+        with self._board.as_default(step=row["epoch"]):
+            for name, value in row.items():
+                if isinstance(value, (int, float, np.floating)):
+                    tf.summary.scalar(name, value)
+        self._board.flush()
+        accuracies = ["knn_top1", "linear_top1"]
+        shown = ["loss", *accuracies, "neighbor_purity", "neighbor_churn", "images_per_sec"]
+        figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
+        epochs = self._assembled.parts.epochs
+        logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
