@@ -47,6 +47,13 @@ ENTRIES = (
         ),
     ),
     Entry(
+        id="r18_cifar10_levels",
+        method="MoCo at two levels, for short runs",
+        network="ResNet-18, CIFAR stem",
+        data="CIFAR-10",
+        published="none",
+    ),
+    Entry(
         id="r18_cifar10_short",
         method="CsMl for short runs",
         network="ResNet-18, CIFAR stem",

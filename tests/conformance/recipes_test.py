@@ -20,7 +20,6 @@ CSML = {
     "CsMl.positive_weights": (0.5, 0.5),
     "CsMl.neighbor_warmup_epochs": 11,
     "CsMl.cutmix_alpha": 2.0,
-    "CsMl.cutmix_box_per_image": False,
     "CsMl.level_weights": {"stage3": 1.0, "stage4": 1.0},
     "NeighborRefresh.num_neighbors": 5,
     "NeighborRefresh.every_epochs": 5,
@@ -120,6 +119,12 @@ VALUES = {
     "r50_moco_v1.gin": {**MOCO_V1, **MOCO},
     "r18_cifar10.gin": {**CIFAR, **CSML},
     "r18_cifar10_moco_v2.gin": {**CIFAR, **MOCO},
+    "r18_cifar10_levels.gin": {
+        **CIFAR,
+        **MOCO,
+        "pretrain.epochs": 20,
+        "KnnMonitor.layer": "features",
+    },
     "r18_cifar10_short.gin": {
         **CIFAR,
         **CSML,
@@ -149,7 +154,6 @@ VALUES = {
     "ablation/csml.gin": {
         **ABLATION_CSML,
         "CsMl.pairs": False,
-        "CsMl.neighbor_keys": "view",
         "CsMl.cutmix_warmup_epochs": 0,
     },
     "ablation/csml_blocks.gin": {
@@ -157,10 +161,6 @@ VALUES = {
         "MultiLevelEncoder.extra_blocks": {"stage3": 1},
     },
     "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CsMl.cutmix_warmup_epochs": 1},
-    "ablation/csml_mined_by_embedding.gin": {
-        **ABLATION_CSML,
-        "NeighborRefresh.layer": "embedding",
-    },
     "ablation/csml_pairs.gin": {**ABLATION_CSML, "CsMl.pairs": True},
     "ablation/csml_late.gin": {**ABLATION_CSML, "CsMl.neighbor_warmup_epochs": 16},
     "ablation/csml_pairs_late.gin": {
@@ -169,17 +169,12 @@ VALUES = {
         "CsMl.pairs": True,
         "CsMl.query_kinds": ("image", "neighbor"),
     },
-    "ablation/csml_bank.gin": {**ABLATION_CSML, "CsMl.neighbor_keys": "bank"},
-    "ablation/csml_mined_from_bank.gin": {
-        **ABLATION_CSML,
-        "CsMl.neighbor_keys": "bank",
-        "NeighborRefresh.layer": "bank",
-    },
 }
 LAST_HEAD = {"stage4": 128}
 TWO_HEADS = {"stage3": 128, "stage4": 128}
 # CsMl has two levels and MoCo one, but these.
 HEADS = {
+    "r18_cifar10_levels.gin": TWO_HEADS,
     "ablation/levels.gin": TWO_HEADS,
     "ablation/neighbors.gin": LAST_HEAD,
     "ablation/cutmix.gin": LAST_HEAD,
