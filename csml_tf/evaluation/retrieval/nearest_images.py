@@ -16,7 +16,7 @@ _NUM_NEAREST = 5
 def look_up(encoder, sources, queries, layer=("features",), k=None):
     """Finds the nearest images of a data set, by cosine similarity; no label is needed.
 
-    A query that is itself in the data set, by its path, is not its own neighbour.
+    A query that is itself in the data set, by its path, is not its own neighbor.
 
     Args:
         encoder: `FrozenEncoder`.

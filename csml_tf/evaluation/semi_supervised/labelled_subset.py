@@ -7,6 +7,7 @@ import numpy as np
 
 from csml_tf.data import balanced_draw
 from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
 
 
 def choose(source, fraction=None, path=None, seed=0):
@@ -25,10 +26,7 @@ def choose(source, fraction=None, path=None, seed=0):
         InputError: as `draw` and `load`, if both are given, or if there are no labels.
     """
     if source.labels is None or not len(find_labelled(source)):
-        raise InputError(
-            f"This protocol needs labels, and {source.name} has none: give a data set with "
-            "labels, such as a folder with one sub-folder per class."
-        )
+        raise labelled_pair.needs_labels(source)
     if fraction is not None and path is not None:
         raise InputError("The labelled images come from --labels or --labels_file: leave one out.")
     if path is not None:
