@@ -38,13 +38,7 @@ class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     def test_chance_level_on_noise(self):
-        rng = np.random.default_rng(0)
-        sources = [
-            memory.MemorySource(
-                rng.integers(0, 256, [count, 4, 4], np.uint8), rng.integers(0, 10, count)
-            )
-            for count in (2000, 1000)
-        ]
+        sources = pixel_encoder.make_noise((2000, 1000), size=4, num_classes=10)
         accuracy = monitors.KnnEvaluation(*sources, CenterView(4)).top1(features.flatten)
         self.assertBetween(accuracy, 0.06, 0.14)
 

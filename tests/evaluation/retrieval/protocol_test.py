@@ -7,7 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation.retrieval import protocol
-from tests.evaluation.pixel_encoder import PixelEncoder
+from tests.evaluation.pixel_encoder import PixelEncoder, make_noise
 
 
 def read_pixels(source, cut=slice(None)):
@@ -87,13 +87,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(outcome.result, {"recall_at_1": 1.0, "map": 1.0})
 
     def test_chance_level_on_noise(self):
-        rng = np.random.default_rng(0)
-        sources = [
-            memory.MemorySource(
-                rng.integers(0, 256, [count, 8, 8], np.uint8), rng.integers(0, 5, count)
-            )
-            for count in (500, 300)
-        ]
+        sources = make_noise((500, 300), size=8, num_classes=5)
         result = protocol.measure(PixelEncoder(), *sources, k=[1, 4]).result
         self.assertBetween(result["recall_at_1"], 0.13, 0.27)
         self.assertBetween(result["recall_at_4"], 0.5, 0.68)  # 1 - 0.8^4 is 0.59.
