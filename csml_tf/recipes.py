@@ -19,9 +19,12 @@ from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
-from csml_tf.evaluation.knn import KnnEvaluation
-from csml_tf.evaluation.knn_monitor import KnnMonitor
-from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
+from csml_tf.evaluation.monitors import (
+    KnnEvaluation,
+    KnnMonitor,
+    LinearEvaluation,
+    LinearMonitor,
+)
 from csml_tf.export import model_card, saved_model
 from csml_tf.methods.cross_samples import CrossSamples
 from csml_tf.methods.csml import CsMl

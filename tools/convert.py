@@ -8,7 +8,7 @@ python tools/convert.py --model=runs/r50 --to=detectron2 --output=r50.pkl
 from absl import flags
 
 from csml_tf import command
-from csml_tf.zoo import architecture, convert
+from csml_tf.conversion import architecture, convert
 
 _OUTPUT = flags.DEFINE_string("output", None, "SavedModel folder, or file, to write", required=True)
 _CHECKPOINT = flags.DEFINE_string("checkpoint", None, ".pth, .pth.tar or .safetensors to read.")

@@ -15,7 +15,8 @@ python tools/evaluate.py --protocol=retrieval --model=runs/photos --dataset=fold
 from absl import flags
 
 from csml_tf import command
-from csml_tf.evaluation import comparison, fine_tuning, frozen_encoder, protocols
+from csml_tf.evaluation import comparison, frozen_encoder, protocols
+from csml_tf.evaluation.semi_supervised import fine_tuning
 from csml_tf.training import strategies
 from csml_tf.zoo import registry
 

@@ -1,1 +1,1 @@
-"""Evaluation, one protocol per file."""
+"""Evaluation: one file or one folder for each protocol."""

@@ -6,7 +6,7 @@ import hashlib
 import tensorflow as tf
 
 from csml_tf.augment.center_view import CenterView
-from csml_tf.errors import InputError
+from csml_tf.errors import InputError, first_line
 from csml_tf.evaluation import folded_graph
 from csml_tf.export import saved_model
 from csml_tf.models.encoder import pool
@@ -54,9 +54,8 @@ class FrozenEncoder:
         try:
             self._loaded = tf.saved_model.load(self.directory)
         except (OSError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0]
             raise InputError(
-                f"The model in {directory} cannot be read ({reason}): export it again."
+                f"The model in {directory} cannot be read ({first_line(error)}): export it again."
             ) from error
         self._functions = {}
 

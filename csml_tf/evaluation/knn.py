@@ -1,15 +1,13 @@
 """Weighted kNN classification on frozen features, Wu et al., arXiv:1805.01978."""
 
-import dataclasses
-
 import numpy as np
 
 from csml_tf import features, similarity
 from csml_tf.errors import InputError
-from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation import accuracy, labelled_pair
 from csml_tf.evaluation.protocol_card import Outcome
 
-# The usual number of neighbours, and the one for sets too small for it.
+# The usual number of neighbors, and the one for sets too small for it.
 _LARGE_SET_K = 200
 _SMALL_SET_K = 20
 _SMALL_SET_IMAGES = 10_000
@@ -17,78 +15,6 @@ _SMALL_SET_IMAGES = 10_000
 _MORE_PROPOSED = 32
 # Float64 numbers of the candidates of a block of queries, 128 MB.
 _BLOCK_NUMBERS = 2**24
-
-
-@dataclasses.dataclass(frozen=True)
-class KnnProtocol:
-    """What has to be said beside a kNN figure.
-
-    Attributes:
-        k: neighbours that vote.
-        temperature: of the votes' weights, exp(cosine / temperature).
-        layer: what the features are.
-        train: name and size of the set that votes.
-        test: name and size of the set that is classified.
-        view: how an image is brought to the network's size.
-    """
-
-    k: int
-    temperature: float
-    layer: str
-    train: str
-    test: str
-    view: str
-
-    def __str__(self):
-        return (
-            f"k={self.k}, temperature={self.temperature}, layer={self.layer}, cosine, "
-            f"{self.view}; votes: {self.train}; tested on: {self.test}"
-        )
-
-
-class KnnEvaluation:
-    """kNN on one pair of labelled sources, for any number of encoders.
-
-    Args:
-        train_source: labelled `ImageSource` whose images vote.
-        test_source: labelled `ImageSource` to classify.
-        center_view: `augment.center_view.CenterView`.
-        k: neighbours that vote; None takes 200, or 20 if fewer than 10,000 vote.
-        temperature: of the votes' weights, above 0.
-
-    Raises:
-        InputError: if the labels do not fit, k is larger than the voting set, or the
-            temperature is not above 0.
-    """
-
-    def __init__(self, train_source, test_source, center_view, k=None, temperature=0.1):
-        labelled_pair.check(train_source, test_source)
-        k = _check_k(k, train_source)
-        _check_temperature(temperature)
-        self._train_source = train_source
-        self._test_source = test_source
-        self._center_view = center_view
-        self._k = k
-        self._temperature = temperature
-
-    def protocol(self, layer):
-        """The `KnnProtocol` of a figure measured on features of that name."""
-        return KnnProtocol(
-            self._k,
-            self._temperature,
-            layer,
-            f"{self._train_source.name}, {len(self._train_source)} images",
-            f"{self._test_source.name}, {len(self._test_source)} images",
-            str(self._center_view),
-        )
-
-    def top1(self, encode):
-        """Top-1 accuracy in [0, 1] of the features that `encode` makes of a batch of images."""
-        train, test = labelled_pair.extract(
-            encode, self._train_source, self._test_source, self._center_view
-        )
-        predicted = classify(train, self._train_source.labels, test, self._k, self._temperature)
-        return _accuracy(predicted, self._test_source)
 
 
 def measure(
@@ -109,7 +35,7 @@ def measure(
         train_source: labelled `ImageSource` whose images vote.
         test_source: labelled `ImageSource` to classify.
         layer: those of `frozen_encoder.LAYERS` to measure; maps are average-pooled.
-        k: numbers of neighbours that vote; None takes 200, or 20 if fewer than 10,000 vote.
+        k: numbers of neighbors that vote; None takes 200, or 20 if fewer than 10,000 vote.
         temperature: of the votes' weights, each above 0.
         baselines: whether to measure the same network untrained, and raw pixels, too; on
             the first k and temperature.
@@ -120,18 +46,19 @@ def measure(
         "pixels_top1".
 
     Raises:
-        InputError: as `KnnEvaluation`, or if the model lacks a layer.
+        InputError: if the labels do not fit, a k is larger than the voting set, a temperature is
+            not above 0, or the model lacks a layer.
     """
     labelled_pair.check(train_source, test_source)
-    ks = [_check_k(each, train_source) for each in k]
+    ks = [choose_k(each, train_source) for each in k]
     for each in temperature:
-        _check_temperature(each)
-    view = encoder.center_view
+        check_temperature(each)
+    view, truth = encoder.center_view, test_source.labels
 
     def rows_of(train, test, ks, temperatures):
         predicted = classify_grid(train, train_source.labels, test, ks, temperatures)
         return [
-            {"k": k, "temperature": t, "top1": _accuracy(labels, test_source)}
+            {"k": k, "temperature": t, "top1": accuracy.top_k(labels[:, None], truth, 1)}
             for (k, t), labels in predicted.items()
         ]
 
@@ -171,13 +98,13 @@ def classify(train_features, train_labels, test_features, k, temperature):
 def classify_grid(train_features, train_labels, test_features, ks, temperatures):
     """The class with the largest sum of exp(cosine / temperature) over the k nearest.
 
-    The neighbours are searched once, for the largest k.
+    The neighbors are searched once, for the largest k.
 
     Args:
         train_features: [num_train, dim] float; normalised here.
         train_labels: [num_train] integer from 0.
         test_features: [num_test, dim] float; normalised here.
-        ks: neighbours that vote, each at most num_train.
+        ks: neighbors that vote, each at most num_train.
         temperatures: each above 0.
 
     Returns:
@@ -208,7 +135,7 @@ def classify_grid(train_features, train_labels, test_features, ks, temperatures)
 def _nearest(queries, bank, k):
     """The k most similar rows of the bank in float64, nearest first: (cosines, indices).
 
-    Each test image's vote can hang on one neighbour, and similarities of a narrow cone of
+    Each test image's vote can hang on one neighbor, and similarities of a narrow cone of
     features differ by less than float32 tells: it proposes some more, and float64 decides.
     """
     proposed = max(k, min(k + _MORE_PROPOSED, len(bank)))
@@ -235,11 +162,12 @@ def _unit_float64(features):
     return features / np.maximum(norms, 1e-12)
 
 
-def _accuracy(predicted, source):
-    return float(np.mean(predicted == source.labels))
+def choose_k(k, train_source) -> int:
+    """K itself, or for None the usual number of neighbors for a set of this size.
 
-
-def _check_k(k, train_source):
+    Raises:
+        InputError: if there are not as many images.
+    """
     if k is None:
         k = _SMALL_SET_K if len(train_source) < _SMALL_SET_IMAGES else _LARGE_SET_K
     if not 1 <= k <= len(train_source):
@@ -249,6 +177,7 @@ def _check_k(k, train_source):
     return k
 
 
-def _check_temperature(temperature):
+def check_temperature(temperature):
+    """`InputError` unless the temperature is above 0."""
     if temperature <= 0:
         raise InputError(f"The temperature must be above 0, got {temperature}.")

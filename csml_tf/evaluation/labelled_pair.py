@@ -23,10 +23,7 @@ def check(train_source, test_source):
     for source in (train_source, test_source):
         if source.labels is None or (source.labels < 0).any():
             missing = "has none" if source.labels is None else "lacks some"
-            raise InputError(
-                f"This protocol needs labels, and {source.name} {missing}: give a data set with "
-                "labels, such as a folder with one sub-folder per class."
-            )
+            raise needs_labels(source, missing)
     classes = np.unique(train_source.labels)
     if len(classes) < 2:
         raise InputError(
@@ -43,6 +40,14 @@ def check(train_source, test_source):
             f"the first is {name}: remove their images, or add some for training."
         )
     return int(classes[-1]) + 1
+
+
+def needs_labels(source, missing: str = "has none") -> InputError:
+    """The error of a source whose labels are `missing`."""
+    return InputError(
+        f"This protocol needs labels, and {source.name} {missing}: give a data set with labels, "
+        "such as a folder with one sub-folder per class."
+    )
 
 
 def extract(encode, train_source, test_source, view):

@@ -4,15 +4,12 @@ import inspect
 import time
 
 from csml_tf.errors import InputError
-from csml_tf.evaluation import (
-    knn,
-    linear,
-    linear_cached,
-    protocol_card,
-    retrieval,
-    semi_supervised,
-)
+from csml_tf.evaluation import knn, protocol_card
+from csml_tf.evaluation.linear import cached as linear_cached
+from csml_tf.evaluation.linear import protocol as linear
 from csml_tf.evaluation.protocol_card import ProtocolCard
+from csml_tf.evaluation.retrieval import protocol as retrieval
+from csml_tf.evaluation.semi_supervised import protocol as semi_supervised
 
 # Each is a function of (encoder, train_source, test_source, **settings) to an `Outcome`.
 _PROTOCOLS = {

@@ -1,1 +1,1 @@
-"""Pretrained encoders by name."""
+"""Published encoders by name."""

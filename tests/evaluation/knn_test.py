@@ -3,8 +3,6 @@ import tensorflow as tf
 from absl.testing import parameterized
 from sklearn.neighbors import KNeighborsClassifier
 
-from csml_tf import features
-from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn
@@ -80,68 +78,6 @@ class ClassifyTest(tf.test.TestCase, parameterized.TestCase):
             self.classify(5, 0)
         with self.assertRaisesRegex(ValueError, "k must be from 1 to the 200"):
             self.classify(201, 0.1)
-
-
-class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
-    def setUp(self):
-        super().setUp()
-        self.digits = memory.load_digits()
-        self.train = self.digits.subset(range(100), "train digits")
-        self.test = self.digits.subset(range(100, 150), "test digits")
-        self.view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
-
-    def test_top1_of_pixels(self):
-        evaluation = knn.KnnEvaluation(self.train, self.test, self.view, k=5)
-        pixels = [
-            np.stack([s.read(i).numpy().ravel() for i in range(len(s))])
-            for s in (self.train, self.test)
-        ]
-        expected = loop_classify(
-            pixels[0].astype(float), self.train.labels, pixels[1].astype(float), 5, 0.1
-        )
-        self.assertAlmostEqual(
-            evaluation.top1(features.flatten), np.mean(expected == self.test.labels)
-        )
-
-    def test_chance_level_on_noise(self):
-        rng = np.random.default_rng(0)
-        sources = [
-            memory.MemorySource(
-                rng.integers(0, 256, [count, 4, 4], np.uint8), rng.integers(0, 10, count)
-            )
-            for count in (2000, 1000)
-        ]
-        accuracy = knn.KnnEvaluation(*sources, CenterView(4)).top1(features.flatten)
-        self.assertBetween(accuracy, 0.06, 0.14)
-
-    @parameterized.parameters((9999, 20), (10000, 200))
-    def test_default_k(self, num_images, k):
-        images, labels = np.zeros([num_images, 1, 1], np.uint8), np.arange(num_images) % 10
-        source = memory.MemorySource(images, labels)
-        self.assertEqual(knn.KnnEvaluation(source, self.test, self.view).protocol("x").k, k)
-
-    def test_protocol_says_everything(self):
-        evaluation = knn.KnnEvaluation(self.train, self.test, CenterView(224), 7, 0.2)
-        self.assertEqual(
-            str(evaluation.protocol("embedding")),
-            "k=7, temperature=0.2, layer=embedding, cosine, shorter side 256 px, centre 224 px; "
-            "votes: train digits, 100 images; tested on: test digits, 50 images",
-        )
-
-    @parameterized.parameters(0, 101)
-    def test_rejects_k(self, k):
-        with self.assertRaisesRegex(InputError, f"from 1 to the 100 images of train .*got {k}"):
-            knn.KnnEvaluation(self.train, self.test, self.view, k)
-
-    def test_rejects_temperature(self):
-        with self.assertRaisesRegex(InputError, "above 0, got 0"):
-            knn.KnnEvaluation(self.train, self.test, self.view, temperature=0)
-
-    def test_rejects_missing_labels(self):
-        unlabelled = memory.MemorySource(np.zeros([30, 8, 8], np.uint8), name="nameless")
-        for pair in ((unlabelled, self.test), (self.train, unlabelled)):
-            with self.assertRaisesRegex(InputError, "needs labels, and nameless has none"):
-                knn.KnnEvaluation(*pair, self.view)
 
 
 class MeasureTest(tf.test.TestCase):

@@ -1,5 +1,6 @@
 """A frozen encoder without weights: the pixels of an 8 px view."""
 
+import numpy as np
 import tensorflow as tf
 
 from csml_tf import features
@@ -39,6 +40,17 @@ def make_sources(num_train=100, num_test=50):
     digits = memory.load_digits()
     stop = num_train + num_test
     return digits.subset(range(num_train), "train"), digits.subset(range(num_train, stop), "test")
+
+
+def make_noise(counts, size, num_classes):
+    """A `MemorySource` of each count of images, whose labels say nothing about them."""
+    rng = np.random.default_rng(0)
+    return [
+        memory.MemorySource(
+            rng.integers(0, 256, [count, size, size], np.uint8), rng.integers(0, num_classes, count)
+        )
+        for count in counts
+    ]
 
 
 def pixels(source):

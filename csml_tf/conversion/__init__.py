@@ -1,0 +1,1 @@
+"""Encoders from PyTorch and back, and to Detectron2."""

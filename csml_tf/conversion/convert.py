@@ -1,0 +1,206 @@
+"""Encoders from PyTorch and back: files in, files out."""
+
+import dataclasses
+import pathlib
+
+import tensorflow as tf
+from absl import logging
+
+from csml_tf import errors
+from csml_tf.conversion import (
+    architecture,
+    detectron2_file,
+    torch_layouts,
+    torch_weights,
+    weight_files,
+)
+from csml_tf.errors import InputError
+from csml_tf.export import saved_model
+from csml_tf.models import heads, resnet
+from csml_tf.zoo import registry
+from csml_tf.zoo.training_state import TrainingState
+
+TO = ("torch", "detectron2")
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_LEVEL = resnet.STAGES[-1]  # The one that a foreign encoder has a head on.
+
+
+def convert(
+    output, checkpoint=None, model=None, arch=None, to=None, head=None, mean=None, std=None
+):
+    """Makes a SavedModel of a PyTorch checkpoint, or a file for PyTorch of a SavedModel.
+
+    Args:
+        output: folder of the SavedModel, or the file.
+        checkpoint: file to read; or
+        model: run directory or SavedModel folder to read.
+        arch: one of `architecture.NAMES`, which `checkpoint` has to be; None for any.
+        to: one of `TO`, what to make of `model`.
+        head: whether the projection head comes along. None: from PyTorch, if there is one
+            that fits; to PyTorch, no.
+        mean: three numbers as text, of each channel of values in [0, 1], that the images of
+            `checkpoint` were normalised by; None for ImageNet's.
+        std: the same.
+
+    Returns:
+        One line about the result.
+
+    Raises:
+        InputError: if something is amiss; then nothing has been written.
+    """
+    if bool(checkpoint) == bool(model):
+        raise InputError("Give either --checkpoint, from PyTorch, or --model, to PyTorch.")
+    if checkpoint:
+        if to is not None:
+            raise InputError("--to goes with --model; a --checkpoint becomes a SavedModel.")
+        mean, std = _numbers("mean", mean, _IMAGENET_MEAN), _numbers("std", std, _IMAGENET_STD)
+        return from_torch(checkpoint, output, arch, head, mean, std)
+    if to is None or arch or mean or std:
+        raise InputError("--model goes with --to=torch or --to=detectron2, --output and --head.")
+    return to_torch(model, output, to, bool(head))
+
+
+def from_torch(checkpoint, output, arch, head, mean, std):
+    """As `convert`, from PyTorch; `mean` and `std` are numbers."""
+    output = pathlib.Path(output)
+    if output.exists() and not (output / "saved_model.pb").is_file():
+        raise InputError(f"{output} is there and no SavedModel: choose another --output.")
+    tensors = weight_files.read(checkpoint)
+    found = torch_layouts.find(tensors, head)
+    network = architecture.recognize(found.backbone, arch)
+    backbone = resnet.make_resnet(network.depth, network.width, network.stem)
+    shapes = {layer.name: [w.shape for w in layer.weights] for layer in _with_weights(backbone)}
+    _set_weights(backbone, torch_weights.backbone_to_keras(found.backbone, shapes, str(network)))
+    key_layers = {}
+    if found.key_backbone:
+        key_layers = torch_weights.backbone_to_keras(found.key_backbone, shapes, f"{network}")
+    key_head = torch_weights.head_to_keras(found.key_head or ())
+    state = TrainingState(key_layers, key_head, found.queue, found.cursor)
+    card = {
+        "id": output.resolve().name,
+        "source": pathlib.Path(checkpoint).name,
+        "source_sha256": weight_files.sha256(checkpoint),
+        "layout": found.layout,
+        "arch": network.name,
+        "width": network.width,
+        "stem": network.stem,
+        "image_size": 224 if network.stem == "imagenet" else 32,
+        "feature_dim": backbone.output[_LEVEL].shape[-1],
+        "head": _describe_head(found),
+        "batches_tracked": _batches(found.backbone),
+    }
+    converted = _Encoder(backbone, {_LEVEL: _make_head(found.head)} if found.head else {})
+    try:
+        saved_model.export(converted, output, mean, std, card, state.pack())
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(
+            f"{output} cannot be written ({errors.first_line(error)}): choose another --output."
+        ) from error
+    for name in found.unused:
+        logging.info("not used: %s %s", name, list(tensors[name].shape))
+    also = state.describe()
+    return (
+        f"{output}: {network} of the layout {found.layout}, {len(tensors) - len(found.unused)} of "
+        f"{len(tensors)} tensors used; projection head: {card['head']}"
+        + (f"; for training to go on: {also}" if also else "")
+    )
+
+
+def to_torch(model, output, to, head):
+    """As `convert`, to PyTorch."""
+    output = pathlib.Path(output)
+    if output.is_dir():
+        raise InputError(f"{output} is a folder: give --output the name of a file.")
+    directory = registry.find_saved_model(model)
+    loaded = registry.load_model(directory)
+    layers = {layer.name: layer.get_weights() for layer in _with_weights(loaded)}
+    batches = saved_model.read_card(directory).get("batches_tracked", 0)
+    try:
+        tensors = torch_weights.backbone_to_torch(layers, batches)
+    except ValueError as error:
+        raise InputError(f"{directory} is no ResNet of this package: {error}") from error
+    network = architecture.recognize(tensors)
+    if head:
+        if not hasattr(loaded, "projection_head"):
+            raise InputError(f"{directory} has no projection head: leave --head out.")
+        tensors.update(torch_weights.head_to_torch(loaded.projection_head.get_weights()))
+    mean, std = _normalization(loaded)
+    if to == "torch":
+        weight_files.write(output, tensors)
+        images = f"RGB in [0, 1] normalised by mean {mean} and std {std}"
+    else:
+        if network.stem != "imagenet":
+            raise InputError("Detectron2's ResNets have the ImageNet stem, and this one has not.")
+        if output.suffix != ".pkl":
+            raise InputError(f"{output} should end in .pkl, as Detectron2 wants it.")
+        detectron2_file.write(output, tensors)
+        mean, std = ([round(255 * value, 3) for value in values] for values in (mean, std))
+        images = f"INPUT.FORMAT RGB, MODEL.PIXEL_MEAN {mean}, MODEL.PIXEL_STD {std}"
+    return f"{output}: {network}, {len(tensors)} tensors, for {images}"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Encoder:
+    """What `saved_model.export` wants of a `MultiLevelEncoder`, which has a head at least."""
+
+    backbone: tf.keras.Model
+    heads: dict
+
+    @property
+    def levels(self):
+        return tuple(self.heads)
+
+
+def _with_weights(model):
+    """The layers of a backbone that have weights; a loaded model lists its head among them."""
+    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.Model)]
+    return [layer for layer in layers if layer.weights]
+
+
+def _set_weights(model, layers):
+    for name, weights in layers.items():
+        model.get_layer(name).set_weights(weights)
+
+
+def _make_head(linear_layers):
+    weights = torch_weights.head_to_keras(linear_layers)
+    head = heads.ProjectionHead(len(weights[-1]), len(linear_layers) - 1, name=f"{_LEVEL}_head")
+    head.build(tf.TensorShape([None, len(weights[0])]))
+    head.set_weights(weights)
+    return head
+
+
+def _describe_head(found):
+    if not found.head:
+        return f"none, {found.head_fault}"
+    widths = [found.head[0][0].shape[1], *(len(bias) for _, bias in found.head)]
+    return "-".join(map(str, widths))
+
+
+def _batches(backbone):
+    """The `num_batches_tracked` that a backbone's batch norms agree on, or 0."""
+    counts = {
+        int(array) for name, array in backbone.items() if name.endswith(torch_weights.BATCHES)
+    }
+    return counts.pop() if len(counts) == 1 else 0
+
+
+def _normalization(model):
+    """-> mean and std of each channel of values in [0, 1], to six places."""
+    layer = model.get_layer("normalize")
+    std = [1.0 / scale for scale in layer.scale]
+    mean = [-offset * s for offset, s in zip(layer.offset, std)]
+    return [round(value, 6) for value in mean], [round(value, 6) for value in std]
+
+
+def _numbers(flag, text, default):
+    if text is None:
+        return default
+    try:
+        numbers = tuple(map(float, text))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 3 or (flag == "std" and min(numbers) <= 0):
+        raise InputError(f"--{flag} wants three numbers such as {','.join(map(str, default))}.")
+    return numbers

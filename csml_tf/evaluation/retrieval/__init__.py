@@ -1,0 +1,1 @@
+"""Images told by their nearest images."""

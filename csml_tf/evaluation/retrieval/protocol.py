@@ -1,0 +1,91 @@
+"""Image retrieval by cosine similarity: recall@k and mAP."""
+
+import numpy as np
+
+from csml_tf import similarity
+from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation.protocol_card import Outcome
+from csml_tf.evaluation.retrieval import average_precision, nearest_images
+
+_RECALL_AT = (1, 5, 10)
+
+
+def measure(encoder, train_source, test_source, layer=("features",), k=None, queries=None):
+    """How many test images find their class among the training images; the protocol "retrieval".
+
+    The test images are the queries, the training images the gallery. If both are the same
+    images, every image is a query and is left out of its own ranking; images that are alone in
+    their class are then no queries.
+
+    * recall@k: share of queries with at least one image of their class among the k nearest.
+    * mAP: mean over the queries of `average_precision.average_precisions`, of the whole ranking.
+
+    With `queries` it does what `nearest_images.look_up` does instead.
+
+    Memory is that of the features, twice, and of 256 MB of similarities.
+
+    Args:
+        encoder: `FrozenEncoder`.
+        train_source: labelled `ImageSource`, the gallery.
+        test_source: labelled `ImageSource`, the queries.
+        layer: those of `frozen_encoder.LAYERS` to compare by; maps are average-pooled.
+        k: numbers of nearest images; None takes 1, 5 and 10.
+        queries: path of an image file or a folder of images, or None.
+
+    Returns:
+        `Outcome`; its result has "map" and a "recall_at_<k>" for each k, all in [0, 1], or for
+        several layers "grid", a list of such with "layer".
+
+    Raises:
+        InputError: if the labels do not fit, a k is out of range, no query has another image
+            of its class, the model lacks a layer, or as `nearest_images.look_up`.
+    """
+    layer = list(dict.fromkeys(layer))
+    if queries is not None:
+        return nearest_images.look_up(encoder, (train_source, test_source), queries, layer, k)
+    labelled_pair.check(train_source, test_source)
+    ks = sorted(set(k or _RECALL_AT))
+    own, has_match = _find_own(train_source, test_source)
+    nearest_images.check_k(ks, len(train_source) - (own is not None), train_source.name)
+    gallery, test = labelled_pair.extract(
+        encoder.encode_layers(layer), train_source, test_source, encoder.center_view
+    )
+    labels = test_source.labels[has_match]
+    rows = []
+    for name in layer:
+        images = similarity.l2_normalize(gallery.pop(name))
+        looking = similarity.l2_normalize(test.pop(name)[has_match])
+        _, nearest = similarity.cosine_top_k(looking, images, ks[-1], own)
+        hits = train_source.labels[nearest] == labels[:, None]
+        precisions = average_precision.average_precisions(
+            looking, labels, images, train_source.labels, own
+        )
+        recalls = {f"recall_at_{k}": float(hits[:, :k].any(axis=1).mean()) for k in ks}
+        rows.append({"layer": name, "map": float(precisions.mean()), **recalls})
+    result = {"grid": rows}
+    if len(rows) == 1:
+        result = {name: value for name, value in rows[0].items() if name != "layer"}
+    settings = {
+        "k": ks,
+        "layer": layer,
+        "similarity": "cosine",
+        "view": str(encoder.center_view),
+        "queries": f"{len(labels)} test images",
+        "gallery": "the training images" + (" but the query itself" if own is not None else ""),
+    }
+    return Outcome(settings, result)
+
+
+def _find_own(train_source, test_source):
+    """-> (where each query is in the gallery, or None; [num_test] bool: which are queries)."""
+    everyone = np.ones(len(test_source), bool)
+    if train_source.fingerprint != test_source.fingerprint:
+        return None, everyone
+    has_match = np.bincount(test_source.labels)[test_source.labels] > 1
+    if not has_match.any():
+        raise InputError(
+            f"No two images of {test_source.name} are of one class, so there is nothing to find: "
+            "give at least two images of a class."
+        )
+    return np.flatnonzero(has_match), has_match

@@ -1,0 +1,1 @@
+"""Fine-tuning with few labels, and self-training on the rest."""

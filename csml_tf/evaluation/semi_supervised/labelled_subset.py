@@ -1,0 +1,134 @@
+"""Which images of a training set keep their labels, and the file that says so."""
+
+import json
+import pathlib
+
+import numpy as np
+
+from csml_tf.data import balanced_draw
+from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
+
+
+def choose(source, fraction=None, path=None, seed=0):
+    """The labelled images: a draw, those of a file, or all that have a label.
+
+    Args:
+        source: `ImageSource` of the training images.
+        fraction: as for `draw`, or None.
+        path: as for `load`, or None.
+        seed: as for `draw`.
+
+    Returns:
+        ([count] int64 indices, rising; text that says where they come from).
+
+    Raises:
+        InputError: as `draw` and `load`, if both are given, or if there are no labels.
+    """
+    if source.labels is None or not len(find_labelled(source)):
+        raise labelled_pair.needs_labels(source)
+    if fraction is not None and path is not None:
+        raise InputError("The labelled images come from --labels or --labels_file: leave one out.")
+    if path is not None:
+        indices, origin = load(path, source), f"listed in {path}"
+    elif fraction is not None:
+        indices, origin = draw(source, fraction, seed), f"{fraction:g}, drawn with seed {seed}"
+    else:
+        indices, origin = find_labelled(source), "all there are"
+    return indices, f"{len(indices)} of {len(source)} images, {origin}"
+
+
+def draw(source, fraction, seed):
+    """Draws the labelled images, in equal shares of each class; see `balanced_draw`.
+
+    Args:
+        source: `ImageSource`; images without a label, -1, are never drawn.
+        fraction: of the images that have a label, in (0, 1]; 1 is all of them.
+        seed: int.
+
+    Returns:
+        [count] int64 indices, rising.
+
+    Raises:
+        InputError: if the fraction is out of range, or a class is left without an image.
+    """
+    if not 0 < fraction <= 1:
+        raise InputError(f"--labels must be above 0 and at most 1, such as 0.01, got {fraction}.")
+    candidates = find_labelled(source)
+    if fraction == 1:
+        return candidates
+    labels = source.labels[candidates]
+    drawn = candidates[balanced_draw.draw(len(candidates), fraction, labels, seed)]
+    classes, sizes = np.unique(labels, return_counts=True)
+    left_out = np.setdiff1d(classes, source.labels[drawn])
+    if len(left_out):
+        name = repr(source.class_names[left_out[0]]) if source.class_names else left_out[0]
+        raise InputError(
+            f"--labels={fraction} of {source.name} is {len(drawn)} image(s) and leaves "
+            f"{len(left_out)} of {len(classes)} classes without any, the first is {name}: "
+            f"{1 / sizes.min():.2g} gives every class at least one."
+        )
+    return drawn
+
+
+def find_labelled(source):
+    """Indices of the images that have a label, [count] int64, rising."""
+    return np.flatnonzero(source.labels >= 0)
+
+
+def to_json(source, indices, origin):
+    """The text of a file that `load` reads.
+
+    Args:
+        source: `ImageSource`.
+        indices: [count] integers.
+        origin: text for people; `load` ignores it.
+    """
+    content = {
+        "data": source.name,
+        "images": len(source),
+        "fingerprint": source.fingerprint,
+        "origin": origin,
+        "indices": np.asarray(indices).tolist(),
+    }
+    return json.dumps(content) + "\n"
+
+
+def load(path, source):
+    """The labelled images of a file that `to_json` made.
+
+    Args:
+        path: of the file.
+        source: the `ImageSource` it was made for.
+
+    Returns:
+        [count] int64 indices, rising.
+
+    Raises:
+        InputError: if the file cannot be read, or is of other images.
+    """
+    try:
+        content = json.loads(pathlib.Path(path).read_text())
+        fingerprint, indices = content["fingerprint"], np.unique(content["indices"])
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): check --labels_file."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no list of labelled images: give --labels_file a .labels.json that this "
+            "tool has written beside a card."
+        ) from error
+    if fingerprint != source.fingerprint:
+        raise InputError(
+            f"{path} was drawn from other images ({content.get('data', 'unnamed')}, fingerprint "
+            f"{fingerprint}) than {source.name} ({source.fingerprint}): give the data set that it "
+            "belongs to, or draw anew with --labels."
+        )
+    in_range = indices.dtype.kind == "i" and indices[0] >= 0 and indices[-1] < len(source)
+    if not in_range or (source.labels[indices] < 0).any():
+        raise InputError(
+            f"{path} names no images, or some that {source.name} does not have or has no label "
+            "of: draw anew with --labels."
+        )
+    return indices

@@ -1,0 +1,156 @@
+import types
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from csml_tf import features
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.evaluation import monitors
+from tests.evaluation import pixel_encoder
+from tests.evaluation.knn_test import loop_classify
+from tests.training import tiny_run
+
+
+class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.digits = memory.load_digits()
+        self.train = self.digits.subset(range(100), "train digits")
+        self.test = self.digits.subset(range(100, 150), "test digits")
+        self.view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def test_top1_of_pixels(self):
+        evaluation = monitors.KnnEvaluation(self.train, self.test, self.view, k=5)
+        pixels = [
+            np.stack([s.read(i).numpy().ravel() for i in range(len(s))])
+            for s in (self.train, self.test)
+        ]
+        expected = loop_classify(
+            pixels[0].astype(float), self.train.labels, pixels[1].astype(float), 5, 0.1
+        )
+        self.assertAlmostEqual(
+            evaluation.top1(features.flatten), np.mean(expected == self.test.labels)
+        )
+
+    def test_chance_level_on_noise(self):
+        sources = pixel_encoder.make_noise((2000, 1000), size=4, num_classes=10)
+        accuracy = monitors.KnnEvaluation(*sources, CenterView(4)).top1(features.flatten)
+        self.assertBetween(accuracy, 0.06, 0.14)
+
+    @parameterized.parameters((9999, 20), (10000, 200))
+    def test_default_k(self, num_images, k):
+        images, labels = np.zeros([num_images, 1, 1], np.uint8), np.arange(num_images) % 10
+        source = memory.MemorySource(images, labels)
+        evaluation = monitors.KnnEvaluation(source, self.test, self.view)
+        self.assertStartsWith(evaluation.protocol("x"), f"k={k}, ")
+
+    def test_protocol_says_everything(self):
+        evaluation = monitors.KnnEvaluation(self.train, self.test, CenterView(224), 7, 0.2)
+        self.assertEqual(
+            evaluation.protocol("embedding"),
+            "k=7, temperature=0.2, layer=embedding, cosine, shorter side 256 px, centre 224 px; "
+            "votes: train digits, 100 images; tested on: test digits, 50 images",
+        )
+
+    @parameterized.parameters(0, 101)
+    def test_rejects_k(self, k):
+        with self.assertRaisesRegex(InputError, f"from 1 to the 100 images of train .*got {k}"):
+            monitors.KnnEvaluation(self.train, self.test, self.view, k)
+
+    def test_rejects_temperature(self):
+        with self.assertRaisesRegex(InputError, "above 0, got 0"):
+            monitors.KnnEvaluation(self.train, self.test, self.view, temperature=0)
+
+    def test_rejects_missing_labels(self):
+        unlabelled = memory.MemorySource(np.zeros([30, 8, 8], np.uint8), name="nameless")
+        for pair in ((unlabelled, self.test), (self.train, unlabelled)):
+            with self.assertRaisesRegex(InputError, "needs labels, and nameless has none"):
+                monitors.KnnEvaluation(*pair, self.view)
+
+
+class KnnMonitorTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        digits = memory.load_digits()
+        sources = digits.subset(range(100)), digits.subset(range(100, 150))
+        self.evaluation = monitors.KnnEvaluation(*sources, CenterView(8), k=5)
+
+    def test_is_due(self):
+        monitor = monitors.KnnMonitor(self.evaluation, every_epochs=3)
+        due = [epoch for epoch in range(1, 9) if monitor.is_due(epoch, epochs=8)]
+        self.assertEqual(due, [3, 6, 8])
+
+    @parameterized.parameters("features", "embedding")
+    def test_measures_the_layer(self, layer):
+        def brightness(images):
+            return tf.reduce_mean(images, axis=[1, 2])
+
+        pixels, means = features.flatten, brightness
+        encoder = types.SimpleNamespace(pooled_features=pixels, embedding=means)
+        row = monitors.KnnMonitor(self.evaluation, layer).measure(encoder)
+        used = {"features": pixels, "embedding": means}[layer]
+        self.assertEqual(row["knn_top1"], self.evaluation.top1(used))
+        self.assertIn(f"k=5, temperature=0.1, layer={layer}", row["knn_protocol"])
+        self.assertGreater(row["knn_seconds"], 0)
+
+    def test_rejects(self):
+        with self.assertRaisesRegex(ValueError, "layer must be one of"):
+            monitors.KnnMonitor(self.evaluation, "stage4")
+        with self.assertRaisesRegex(ValueError, "every_epochs must be at least 1, got 0"):
+            monitors.KnnMonitor(self.evaluation, every_epochs=0)
+
+
+class LinearMonitorTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.sources = pixel_encoder.make_sources()
+
+    def evaluation(self, **options):
+        return monitors.LinearEvaluation(*self.sources, CenterView(16), **options)
+
+    @parameterized.parameters((0, []), (3, [3, 6, 8]))
+    def test_is_due(self, every_epochs, expected):
+        monitor = monitors.LinearMonitor(self.evaluation(), every_epochs)
+        due = [epoch for epoch in range(1, 9) if monitor.is_due(epoch, epochs=8)]
+        self.assertEqual(due, expected)
+
+    def test_matches_scikit_learn_and_leaves_the_encoder_alone(self):
+        encoder = tiny_run.make_encoder()
+        encoder(tf.random.uniform([8, 16, 16, 3]), training=True)  # Batch norm has moved.
+        before = encoder.get_weights()
+        row = monitors.LinearMonitor(self.evaluation(l2=1e-2), 1).measure(encoder)
+        for was, now in zip(before, encoder.get_weights()):
+            self.assertAllEqual(was, now)
+
+        train, test = (
+            features.extract_features(encoder.pooled_features, source, CenterView(16))
+            for source in self.sources
+        )
+        scaler = StandardScaler().fit(train)
+        model = LogisticRegression(C=1 / (1e-2 * len(train)), tol=1e-8, max_iter=10_000)
+        model.fit(scaler.transform(train), self.sources[0].labels)
+        expected = model.score(scaler.transform(test), self.sources[1].labels)
+        self.assertAlmostEqual(row["linear_top1"], expected, delta=0.021)  # One image of 50.
+        self.assertGreater(expected, 0.15)
+        self.assertEqual(
+            row["linear_protocol"],
+            "logistic regression at its optimum, l2=0.01, layer=features, standardised, "
+            "shorter side 16 px, centre 16 px; trained on: train, 100 images; "
+            "tested on: test, 50 images",
+        )
+        self.assertGreater(row["linear_seconds"], 0)
+
+    def test_rejects(self):
+        with self.assertRaisesRegex(ValueError, "every_epochs must be at least 0, got -1"):
+            monitors.LinearMonitor(self.evaluation(), -1)
+        with self.assertRaisesRegex(InputError, "L2 must be above 0"):
+            self.evaluation(l2=0.0)
+
+
+if __name__ == "__main__":
+    tf.test.main()

@@ -1,0 +1,183 @@
+import collections
+import csv
+import io
+import json
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.evaluation.semi_supervised import labelled_subset, protocol
+from tests.training import tiny_run
+
+
+def make_digits(first, stop, labels=None):
+    digits = memory.load_digits()
+    images = digits.read(np.arange(first, stop)).numpy()
+    labels = digits.labels[first:stop] if labels is None else labels
+    return memory.MemorySource(images, labels, digits.class_names, f"digits {first} to {stop}")
+
+
+class TinyEncoder:
+    """Two convolutions, in place of a `FrozenEncoder`; "pretrained" is another draw of weights."""
+
+    center_view = CenterView(8, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+    def network(self):
+        return self.untrained_network(99)
+
+    def untrained_network(self, seed):
+        tf.keras.utils.set_random_seed(seed)
+        images = x = tf.keras.Input([None, None, 3])
+        for channels, stride in ((16, 1), (48, 2)):
+            x = tf.keras.layers.Conv2D(channels, 3, stride, "same", use_bias=False)(x)
+            x = tf.keras.layers.BatchNormalization(momentum=0.9)(x)
+            x = tf.keras.layers.ReLU()(x)
+        return tf.keras.Model(images, tf.keras.layers.GlobalAveragePooling2D()(x))
+
+
+class MeasureTest(tf.test.TestCase, parameterized.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.encoder = TinyEncoder()
+        cls.train, cls.test = make_digits(0, 600), make_digits(600, 1000)
+
+    def setUp(self):
+        super().setUp()
+        self.folder = tiny_run.make_temp_dir(self.addCleanup)
+
+    def measure(self, train=None, test=None, **settings):
+        return protocol.measure(self.encoder, train or self.train, test or self.test, **settings)
+
+    def test_end_to_end(self):
+        outcome = self.measure(
+            labels=0.5,
+            seeds=2,
+            epochs=30,
+            batch_size=64,
+            backbone_learning_rate=0.1,
+            from_scratch=True,
+            self_training=True,
+            kept_share=0.6,
+            retrain_epochs=10,
+        )
+        settings, result = outcome.settings, outcome.result
+        self.assertEqual(settings["labels"], "300 of 600 images, 0.5, drawn with seed 0")
+        self.assertEqual((settings["epochs"], settings["steps"]), (30, 30 * (300 // 64)))
+        self.assertEqual(settings["pseudo_labels"], "the 0.6 share of lowest entropy")
+        # Ten classes: chance is 10 %.
+        for name in ("top1", "self_trained_top1", "from_scratch_top1"):
+            self.assertGreater(result[name], 0.4)
+        self.assertGreater(result["top5"], 0.8)
+
+        runs = collections.defaultdict(list)
+        for row in result["runs"]:
+            runs[row["trained"]].append(row)
+        self.assertEqual(set(runs), {"fine_tuned", "self_trained", "from_scratch"})
+        for name, rows in runs.items():
+            prefix = "" if name == "fine_tuned" else f"{name}_"
+            scores = [row["top1"] for row in rows]
+            self.assertLen(scores, 2)
+            self.assertAllClose(result[f"{prefix}top1"], sum(scores) / 2)
+            self.assertAllClose(result[f"{prefix}top1_std"], abs(scores[0] - scores[1]) / 2**0.5)
+        self.assertEqual({row["images"] for row in runs["from_scratch"]}, {300})
+        self.assertEqual({row["images"] for row in runs["self_trained"]}, {300 + 180})
+        self.assertEqual({row["steps"] for row in runs["self_trained"]}, {10 * (480 // 64)})
+
+        (self.folder / "labels.json").write_text(outcome.files["labels.json"])
+        labelled = labelled_subset.load(self.folder / "labels.json", self.train)
+        self.assertLen(labelled, 300)
+        for row in result["pseudo_labels"]:
+            guesses = outcome.files[f"pseudo_labels_{row['seed']}.csv"]
+            guesses = list(csv.DictReader(io.StringIO(guesses)))
+            self.assertLen(guesses, 180)
+            self.assertEqual((row["kept"], row["unlabelled"]), (180, 300))
+            indices = [int(guess["index"]) for guess in guesses]
+            self.assertEmpty(set(indices) & set(labelled.tolist()))
+            right = [int(g["label"]) == self.train.labels[i] for g, i in zip(guesses, indices)]
+            self.assertAllClose(row["accuracy"], np.mean(right))
+            self.assertGreater(row["accuracy"], row["accuracy_of_all"])  # What entropy is for.
+            entropies = [float(guess["entropy_nats"]) for guess in guesses]
+            self.assertAllClose(row["highest_entropy"], max(entropies), rtol=1e-4)
+
+    def test_images_without_label_are_used_without(self):
+        labels = np.where(np.arange(600) < 200, self.train.labels, -1)
+        source = make_digits(0, 600, labels)
+        outcome = self.measure(
+            source, seeds=1, epochs=1, self_training=True, kept_share=0.5, retrain_epochs=1
+        )
+        self.assertEqual(outcome.settings["labels"], "200 of 600 images, all there are")
+        (row,) = outcome.result["pseudo_labels"]
+        self.assertEqual((row["unlabelled"], row["kept"]), (400, 200))
+        self.assertNotIn("accuracy", row)
+        self.assertNotIn("top1_std", outcome.result)
+
+    def test_default_budget(self):
+        """Enough steps on a small set, 20 epochs on a larger one; the batch fits."""
+        for count, batch_size, expected in ((30, 128, (500, 30)), (600, 8, (20, 8))):
+            source = make_digits(0, 600).subset(range(count))
+            with self.subTest(count), self.assertRaises(StopAsSoonAsPlanned) as stop:
+                self.capture_plan(source, batch_size)
+            plan = stop.exception.plan
+            self.assertEqual((plan.epochs, plan.batch_size), expected)
+
+    def capture_plan(self, source, batch_size):
+        def stop(*arguments):
+            raise StopAsSoonAsPlanned(arguments[-1])
+
+        with mock.patch.object(protocol.Trials, "run", stop):
+            self.measure(source, seeds=1, batch_size=batch_size)
+
+    def test_labels_of_a_file(self):
+        path = self.folder / "sixty.json"
+        chosen = np.arange(60) * 7
+        path.write_text(labelled_subset.to_json(self.train, chosen, "every seventh"))
+        outcome = self.measure(labels_file=str(path), seeds=1, epochs=1)
+        self.assertIn("60 of 600 images, listed in", outcome.settings["labels"])
+        self.assertEqual(json.loads(outcome.files["labels.json"])["indices"], chosen.tolist())
+
+    def test_rejects(self):
+        one_class = make_digits(0, 600, np.zeros(600, int))
+        unlabelled = memory.MemorySource(np.zeros([30, 8, 8], np.uint8), name="nameless")
+        for sources, settings, message in (
+            ((unlabelled, None), {"labels": 0.1}, "needs labels, and nameless has none"),
+            ((None, unlabelled), {"labels": 0.1}, "needs labels, and nameless has none"),
+            ((one_class, None), {"labels": 0.1}, "has one class only"),
+            ((None, None), {"labels": 0.005}, "leaves 7 of 10 classes without any"),
+            ((None, None), {"max_entropy": 0.5}, "--max_entropy is of self-training: give"),
+            ((None, None), {"balance_classes": True}, "--balance_classes is of self-training"),
+            ((None, None), {"self_training": True}, "is labelled, which leaves none for"),
+            ((None, None), {"seeds": 0}, "--seeds must be at least 1, got 0"),
+            ((None, None), {"epochs": 0}, "--epochs must be at least 1, got 0"),
+            ((None, None), {"batch_size": 0}, "--batch_size must be at least 1, got 0"),
+            ((None, None), {"head_learning_rate": -1.0}, "at least 0, got -1.0"),
+            ((None, None), {"weight_decay": float("nan")}, "at least 0, got nan"),
+            ((None, None), {"self_training": True, "retrain_epochs": 0}, "at least 1, got 0"),
+            (
+                (None, None),
+                {"labels": 0.1, "self_training": True, "max_entropy": 0.1, "kept_share": 0.1},
+                "--max_entropy or by --kept_share",
+            ),
+        ):
+            with self.assertRaisesRegex(InputError, message):
+                self.measure(*sources, **settings)
+
+    def test_rejects_a_threshold_that_keeps_nothing(self):
+        settings = {"labels": 0.1, "seeds": 1, "epochs": 1, "self_training": True}
+        with self.assertRaisesRegex(InputError, "No pseudo label has an entropy of at most 1e-06"):
+            self.measure(max_entropy=1e-6, **settings)
+
+
+class StopAsSoonAsPlanned(Exception):
+    def __init__(self, plan):
+        super().__init__()
+        self.plan = plan
+
+
+if __name__ == "__main__":
+    tf.test.main()
