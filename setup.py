@@ -37,7 +37,7 @@ setuptools.setup(
     license="Apache-2.0",
     packages=setuptools.find_packages(include=["csml_tf*"]),
     package_data={
-        "csml_tf.reports": ["reference_runs.json"],
+        "csml_tf.reports": ["page.css", "map.js", "reference_runs.json"],
         "csml_tf.zoo": ["results.json", "encoders/*"],
     },
     python_requires=">=3.9",

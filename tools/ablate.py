@@ -7,10 +7,9 @@ python tools/ablate.py --table --output=runs/ablation
 from absl import flags
 
 from csml_tf import command
-from csml_tf.ablation import sequence
+from csml_tf.ablation import sequence, table
 from csml_tf.ablation.results import Results, Settings
 from csml_tf.evaluation import protocols
-from csml_tf.reports import ablation_table
 
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Recipe, found in gin_configs/ too.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Runs of each recipe, with the seeds from 0 on.")
@@ -36,7 +35,7 @@ def main(argv):
         protocol_names = tuple(_PROTOCOLS.value)
         plan = sequence.Plan(recipes, _SEEDS.value, settings, protocol_names, _DATA_DIR.value)
         found = sequence.run(plan, _OUTPUT.value)
-    print(ablation_table.make(found, _OUTPUT.value))
+    print(table.make(found, _OUTPUT.value))
     return found.exit_code()
 
 

@@ -11,7 +11,8 @@ from absl import flags
 
 from csml_tf import command, recipes
 from csml_tf.errors import InputError
-from csml_tf.reports import reference_runs, run_record, run_report, zoo_table
+from csml_tf.reports import reference_runs, run_record, run_report
+from csml_tf.zoo import table
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
@@ -73,7 +74,7 @@ def write_page():
 def main(argv):
     del argv
     if _ZOO.value:
-        print(zoo_table.update(_OUTPUT.value))
+        print(table.update(_OUTPUT.value))
     elif _REFERENCE.value:
         if not _MODEL_DIR.value:
             raise InputError("--reference adds a run: give its directory as --model_dir.")

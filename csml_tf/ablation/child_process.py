@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 
-from csml_tf.training import run_lock
+from csml_tf import whole_files
 from csml_tf.training.stop_signals import Stopped
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
@@ -38,7 +38,7 @@ def run(command, lock=None):
         pass_fds=() if lock is None else [lock.fileno()],
     )
     if lock is not None:
-        run_lock.sign(lock, os.getpid(), child.pid)
+        whole_files.sign(lock, os.getpid(), child.pid)
     tail = b""
     with _handing_on_signals(child) as received, child.stdout:
         while True:

@@ -5,8 +5,9 @@ import json
 import pathlib
 from typing import Optional
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import RunDirectory, write_atomically
+from csml_tf.training.run_directory import RunDirectory
 
 _FILE = "results.json"
 
@@ -88,7 +89,7 @@ class Results:
             "dataset": self.settings.dataset,
             "runs": list(self.entries.values()),
         }
-        write_atomically(self._path, json.dumps(content, indent=2) + "\n")
+        whole_files.write(self._path, json.dumps(content, indent=2) + "\n")
 
 
 def read_curve(model_dir):

@@ -8,10 +8,10 @@ from typing import Optional
 
 from absl import logging
 
+from csml_tf import whole_files
 from csml_tf.ablation import child_process, results
 from csml_tf.errors import InputError
 from csml_tf.evaluation import protocols
-from csml_tf.training import run_lock
 from csml_tf.training.run_directory import RunDirectory
 
 _TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
@@ -77,7 +77,7 @@ def run(plan, output):
             f"{output} cannot be made ({error.strerror}): choose another --output."
         ) from error
     # A child holds the lock as well: if this process is killed, the child still trains.
-    with run_lock.hold(output, "--output") as lock:
+    with whole_files.hold(output, "--output") as lock:
         found = results.Results(output, plan.settings)
         runs = [(recipe, seed) for seed in range(plan.num_seeds) for recipe in plan.recipes]
         for number, (recipe, seed) in enumerate(runs, start=1):

@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import errors
+from csml_tf import errors, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
@@ -80,7 +80,7 @@ def from_torch(checkpoint, output, arch, head, mean, std):
     card = {
         "id": output.resolve().name,
         "source": pathlib.Path(checkpoint).name,
-        "source_sha256": weight_files.sha256(checkpoint),
+        "source_sha256": whole_files.sha256(checkpoint),
         "layout": found.layout,
         "arch": network.name,
         "width": network.width,

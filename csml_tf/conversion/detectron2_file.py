@@ -3,7 +3,7 @@
 import pickle
 import re
 
-from csml_tf.conversion.weight_files import whole_or_not_at_all
+from csml_tf import whole_files
 
 
 def rename(name):
@@ -37,5 +37,4 @@ def write(path, tensors):
         # Detectron2 then matches names by their endings: the backbone has a prefix there.
         "matching_heuristics": True,
     }
-    with whole_or_not_at_all(path) as temporary, temporary.open("wb") as file:
-        pickle.dump(content, file)
+    whole_files.write(path, pickle.dumps(content), "choose another --output")

@@ -1,10 +1,8 @@
 """Files of named tensors: which format a file has, and writing one whole or not at all."""
 
-import contextlib
-import hashlib
-import os
 import pathlib
 
+from csml_tf import whole_files
 from csml_tf.conversion import safetensors_files, torch_files
 from csml_tf.errors import InputError
 
@@ -52,34 +50,5 @@ def write(path, tensors):
         save = torch_files.write
     else:
         raise InputError(f"{path} should end in .pth or .safetensors, which says its format.")
-    with whole_or_not_at_all(path) as temporary:
+    with whole_files.new_file(path, "choose another --output") as temporary:
         save(temporary, tensors)
-
-
-@contextlib.contextmanager
-def whole_or_not_at_all(path):
-    """Yields the name of a file to write, which takes the place of `path` in the end.
-
-    Raises:
-        InputError: if it cannot be written.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}): choose another --output."
-        ) from error
-
-
-def sha256(path):
-    """Hex SHA-256 of a file."""
-    state = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            state.update(block)
-    return state.hexdigest()

@@ -8,8 +8,8 @@ import platform
 
 import tensorflow as tf
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import write_atomically
 
 # What names a share of something, shown in percent.
 _SHARES = ("top", "accuracy", "recall", "map")
@@ -195,9 +195,9 @@ def align(rows):
 def _save(path, plain, text, files):
     path = pathlib.Path(path)
     try:
-        write_atomically(path, json.dumps(plain, indent=2, default=float) + "\n")
-        write_atomically(path.with_suffix(".txt"), text)
+        whole_files.write(path, json.dumps(plain, indent=2, default=float) + "\n")
+        whole_files.write(path.with_suffix(".txt"), text)
         for name, content in files.items():
-            write_atomically(path.with_name(name), content)
+            whole_files.write(path.with_name(name), content)
     except OSError as error:
         raise InputError(f"{path} cannot be written ({error.strerror}).") from error

@@ -7,11 +7,11 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import whole_files
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import catalog
 from csml_tf.errors import InputError
 from csml_tf.export import half_precision, keras_file, model_card, parity, saved_model, tflite
-from csml_tf.export.replaced_folder import replaced_folder
 
 # Of each format, the default first.
 PRECISIONS = {
@@ -75,7 +75,7 @@ def export(
     model = saved_model.load(directory)
     images, description = _open_images(dataset, data_dir, view)
 
-    with replaced_folder(output) as folder:
+    with whole_files.new_folder(output, "choose another") as folder:
         found = _write(model, folder, directory, format_, precision, view, images)
         expected = _predict(model, images["compared"])
         card.update(

@@ -22,10 +22,10 @@ model from elsewhere may lack some:
     bytes, files            size of all, and of each its path, bytes and sha256
 """
 
-import hashlib
 import json
 import pathlib
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
 
 # SavedModel's own place for files that are not part of the graph.
@@ -33,7 +33,6 @@ EXTRA_ASSETS = pathlib.Path("assets.extra")
 NOT_STATED = "not stated"
 _NAME = "csml_tf.json"
 _README = "README.md"
-_CHUNK_BYTES = 2**20
 _USE = {
     "saved_model": """import tensorflow as tf
 
@@ -104,7 +103,7 @@ def describe_files(folder):
         {
             "path": path.relative_to(folder).as_posix(),
             "bytes": path.stat().st_size,
-            "sha256": _sha256(path),
+            "sha256": whole_files.sha256(path),
         }
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (_NAME, _README)
@@ -175,11 +174,3 @@ def _facts(card):
         ("size", f"{card['bytes']:,} bytes"),
         ("licence of the weights", card.get("licence", NOT_STATED)),
     ]
-
-
-def _sha256(path):
-    state = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            state.update(chunk)
-    return state.hexdigest()

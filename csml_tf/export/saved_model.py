@@ -5,10 +5,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import errors
+from csml_tf import errors, whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
-from csml_tf.export.replaced_folder import replaced_folder
 from csml_tf.models import resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.quiet import quiet
@@ -86,7 +85,7 @@ def export(encoder, directory, mean, std, card, training_state=None):
         training_state: {name: array} or None, kept there too; see `read_training_state`.
     """
     model, _ = make_export_models(encoder, mean, std)
-    with replaced_folder(directory) as folder:
+    with whole_files.new_folder(directory, "choose another") as folder:
         save(model, folder)
         if training_state:
             np.savez(folder / _TRAINING_STATE, **training_state)

@@ -6,12 +6,11 @@ import shutil
 import numpy as np
 from absl import logging
 
-from csml_tf import features, progress
+from csml_tf import features, progress, whole_files
 from csml_tf.data.sources import folder_listing, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
 from csml_tf.extraction.part_folder import PartFolder, refuse_another
-from csml_tf.training import run_lock
 
 FORMATS = tuple(files.FORMATS)
 
@@ -66,7 +65,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         refuse_another(there, card, output)
         return f"{output} is there already: {_describe(there)}"
     parts = PartFolder(f"{output}.parts" if is_file else output, file_format, card)
-    with run_lock.hold(parts.path, "--output"):
+    with whole_files.hold(parts.path, "--output"):
         parts.claim()
         card["feature_dim"] = encoder.dim(layer)
         _fill(parts, encode, source, encoder.dim(layer), view, batch_size)

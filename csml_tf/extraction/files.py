@@ -1,13 +1,12 @@
 """What features lie in: NumPy's `.npz`, or Parquet where pyarrow is installed."""
 
-import contextlib
 import dataclasses
 import json
-import os
 import zipfile
 
 import numpy as np
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
 
 
@@ -52,12 +51,12 @@ class NpzFile:
     def write(self, path, rows, card):
         """Writes `Rows` to a `pathlib.Path`; the file appears whole or not at all."""
         arrays = {field.name: getattr(rows, field.name) for field in dataclasses.fields(Rows)}
-        with _appearing(path) as temporary, temporary.open("wb") as file:
+        with whole_files.new_file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, card=np.array(json.dumps(card)), **arrays)
 
     def merge(self, parts, path, card):
         """Writes the rows of several files as one, with one of them in memory at a time."""
-        with _appearing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        with whole_files.new_file(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for field in dataclasses.fields(Rows):
                 _write_stacked(archive, field.name, parts)
             with archive.open("card.npy", "w") as file:
@@ -116,7 +115,7 @@ class ParquetFile:
         """As `NpzFile.write`."""
         schema = self._make_schema(rows.features.shape[1], rows.bad_paths.tolist(), card)
         with (
-            _appearing(path) as temporary,
+            whole_files.new_file(path) as temporary,
             self._arrow.parquet.ParquetWriter(temporary, schema) as writer,
         ):
             writer.write_table(self._make_table(rows, schema))
@@ -127,7 +126,7 @@ class ParquetFile:
         bad_paths = [name for s in schemas for name in json.loads(s.metadata[b"bad_paths"])]
         schema = self._make_schema(schemas[0].field("features").type.list_size, bad_paths, card)
         with (
-            _appearing(path) as temporary,
+            whole_files.new_file(path) as temporary,
             self._arrow.parquet.ParquetWriter(temporary, schema) as writer,
         ):
             for part in parts:
@@ -182,14 +181,3 @@ def _read_header(path, name):
 
 def _as_text(names):
     return np.array(names, str) if names else np.empty([0], "<U1")
-
-
-@contextlib.contextmanager
-def _appearing(path):
-    """Yields another name to write to; the file has its own once it is complete."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -3,8 +3,8 @@
 import json
 import pathlib
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import write_atomically
 
 _CARD = "extraction.json"
 # What a folder was made with, in the words of the sentence that refuses another.
@@ -58,7 +58,7 @@ class PartFolder:
                 raise InputError(
                     f"{self.path} holds other files, and no {_CARD}: choose another --output."
                 )
-            write_atomically(path, json.dumps(self._card, indent=2) + "\n")
+            whole_files.write(path, json.dumps(self._card, indent=2) + "\n")
             return
         try:
             there = json.loads(path.read_text())
@@ -82,7 +82,7 @@ class PartFolder:
 
     def finish(self, card):
         """Writes `extraction.json` anew, with what is known when all parts are there."""
-        write_atomically(self.path / _CARD, json.dumps(card, indent=2) + "\n")
+        whole_files.write(self.path / _CARD, json.dumps(card, indent=2) + "\n")
 
     def save(self, number, rows):
         """Writes a part."""

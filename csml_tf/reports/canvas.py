@@ -4,8 +4,11 @@ import base64
 import io
 import os
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
 
+# What to do where a file of a report cannot be written.
+ADVICE = "choose another --output"
 _DOTS_PER_INCH = 130
 _INK = "#333333"
 _FAINT = "#d9d9d9"
@@ -74,10 +77,8 @@ def save(drawn, path):
     Raises:
         InputError: if the file cannot be written.
     """
-    try:
-        drawn.savefig(path, dpi=_DOTS_PER_INCH)
-    except OSError as error:
-        raise _not_writable(path, error) from error
+    with whole_files.new_file(path, ADVICE) as temporary:
+        drawn.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
 
 
 def svg_uri(drawn):
@@ -96,19 +97,6 @@ def data_uri(content, media_type):
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
-def write(path, content):
-    """Writes bytes, or text, to a file of the report.
-
-    Raises:
-        InputError: if the file cannot be written.
-    """
-    try:
-        with open(path, "wb") as file:
-            file.write(content if isinstance(content, bytes) else content.encode())
-    except OSError as error:
-        raise _not_writable(path, error) from error
-
-
 def _import_matplotlib():
     try:
         from matplotlib import figure  # noqa: F401
@@ -120,4 +108,4 @@ def _import_matplotlib():
 
 def _not_writable(path, error):
     reason = "no permission" if error is None else error.strerror
-    return InputError(f"{path} cannot be written ({reason}): choose another --output.")
+    return InputError(f"{path} cannot be written ({reason}): {ADVICE}.")

@@ -22,7 +22,7 @@ def losses(rows, neighbors_from=None):
 
     Args:
         rows: of `metrics.jsonl`.
-        neighbors_from: epoch from 1 from which the neighbours' keys are positives, for a line
+        neighbors_from: epoch from 1 from which the neighbors' keys are positives, for a line
             there; None for no line.
 
     Returns:
@@ -108,10 +108,10 @@ def beside_references(rows, band):
 
 
 def neighbors(rows):
-    """Purity and churn of the mined neighbours, and the seconds that mining took.
+    """Purity and churn of the mined neighbors, and the seconds that mining took.
 
     Raises:
-        LeftOut: if the run mines no neighbours, or has not by now.
+        LeftOut: if the run mines no neighbors, or has not by now.
     """
     panels = (
         ("neighbor_purity", "purity, %", 100),
@@ -121,7 +121,7 @@ def neighbors(rows):
     panels = [panel for panel in panels if panel[0] in _names(rows)]
     if not panels:
         raise LeftOut(
-            "This run mines no neighbours: its recipe has none, as MoCo's; CsMl's recipes do."
+            "This run mines no neighbors: its recipe has none, as MoCo's; CsMl's recipes do."
         )
     return _panels(rows, panels)
 

@@ -11,8 +11,7 @@ import numpy as np
 from absl import logging
 
 from csml_tf import progress
-from csml_tf.reports import canvas, map_images, palette
-from csml_tf.reports.map_script import SCRIPT
+from csml_tf.reports import canvas, map_images, page, palette
 from csml_tf.reports.part import LeftOut
 
 MAX_IMAGES = 1500
@@ -169,7 +168,7 @@ def to_html(positions, images):
         f'<div class="lens" hidden><div class="thumbnail" style="background-image:url({uri});'
         f"background-size:{columns * _LENS_PX}px;image-rendering:{rendering};"
         f'width:{_LENS_PX}px;height:{_LENS_PX}px"></div><p></p></div></div>'
-        f"{_legend(images)}<script>{SCRIPT}</script>"
+        f"{_legend(images)}<script>\n{page.read_part('map.js')}</script>"
     )
 
 

@@ -1,13 +1,18 @@
 """The HTML page of a report: one file that asks for nothing outside of itself."""
 
 import html
+import importlib.resources
 import re
 
 from csml_tf import code_version
-from csml_tf.reports.page_style import STYLE
 
 # Whatever the page holds, a browser lets it load nothing.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+def read_part(name: str) -> str:
+    """A file of this package that goes into the page: "page.css"."""
+    return importlib.resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
 
 
 def render(record, tiles, parts):
@@ -44,7 +49,8 @@ def render(record, tiles, parts):
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<link rel="icon" href="data:,">\n<title>{name}</title>\n<style>{STYLE}</style>\n'
+        f'<link rel="icon" href="data:,">\n<title>{name}</title>\n'
+        f"<style>\n{read_part('page.css')}</style>\n"
         f"</head>\n<body>\n<header><h1>{name}</h1>\n"
         f'<p class="lead">{html.escape(record.progress().capitalize())}, on '
         f"{html.escape(str(record.dataset))}.</p>\n"

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from csml_tf import whole_files
 from csml_tf.reports import canvas, map_images
 
 _CONFIG = "projector_config.pbtxt"  # TensorBoard looks for this name.
@@ -51,7 +52,7 @@ def write(images, directory):
         _CONFIG: config,
     }
     for name, content in contents.items():
-        canvas.write(os.path.join(directory, name), content)
+        whole_files.write(os.path.join(directory, name), content, canvas.ADVICE)
 
 
 def _one_cell(text):

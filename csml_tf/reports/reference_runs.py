@@ -1,19 +1,24 @@
-"""Finished runs of the recipes, to tell whether a run by the same settings goes as they did."""
+"""Finished runs of the recipes, to tell whether a run of the same recipe goes as they did."""
 
+import ast
+import contextlib
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Optional
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import write_atomically
+from csml_tf.reports.run_record import RunRecord
 
 FILE = "reference_runs.json"
 _PACKAGED = pathlib.Path(__file__).with_name(FILE)
-# What may differ between runs that should end alike, but for chance and rounding.
+# Bindings that may differ between runs that should end alike, but for chance and rounding. The
+# data set is compared by itself: it can be a flag, too.
 _FREE = {
+    "DATASET",
     "SEED",
-    "DATA_FINGERPRINT",
     "AUGMENT_ON",
     "JIT_COMPILE",
     "CHECKPOINT_EVERY_STEPS",
@@ -56,8 +61,10 @@ class Verdict:
     text: str
 
 
-def find(record, path=_PACKAGED):
-    """The band of the runs whose settings a run shares, but for those that make no difference.
+def find(record: RunRecord, path=_PACKAGED) -> Optional[Band]:
+    """The band of the runs whose recipe, bindings, data set and epochs a run shares.
+
+    Bindings that make no difference to the result do not count, nor does their order.
 
     Args:
         record: `run_record.RunRecord`.
@@ -67,12 +74,12 @@ def find(record, path=_PACKAGED):
         `Band`, or None if there are none.
     """
     for entry in _read(path):
-        if all(record.settings.get(name) == value for name, value in entry["settings"].items()):
+        if _is_of(record, entry):
             return _make_band(entry["runs"])
     return None
 
 
-def judge(rows, band):
+def judge(rows: list, band: Band) -> Verdict:
     """Compares the newest figures of a run with the band.
 
     Args:
@@ -92,7 +99,7 @@ def judge(rows, band):
     return Verdict(healthy, f"{opening}: {figures}.")
 
 
-def add(record, folder):
+def add(record: RunRecord, folder) -> str:
     """Adds a finished run to the file in a folder, in place of one with the same seed.
 
     Args:
@@ -112,37 +119,68 @@ def add(record, folder):
             "tools/train.py finish it."
         )
     path = pathlib.Path(folder, FILE)
-    settings = {name: value for name, value in record.settings.items() if name not in _FREE}
     protocol = record.knn()
     run = {
         "seed": record.setting("pretrain.seed"),
         "code": record.notes.get("Code", "not recorded"),
         "knn_protocol": None if protocol is None else protocol[2],
-        "loss": [row["loss"] for row in record.rows],
-        "knn_top1": [row.get("knn_top1") for row in record.rows],
+        "loss": [round(row["loss"], 5) for row in record.rows],
+        "knn_top1": {
+            row["epoch"]: round(row["knn_top1"], 5)
+            for row in record.rows
+            if row.get("knn_top1") is not None
+        },
     }
     entries = _read(path) if path.exists() else []
-    entry = next((each for each in entries if each["settings"] == settings), None)
+    entry = next((each for each in entries if _is_of(record, each)), None)
     if entry is None:
-        entry = {"recipe": _name_recipe(record), "settings": settings}
-        entries.append({**entry, "runs": []})
-        entry = entries[-1]
+        entry = {**_describe(record), "runs": []}
+        entries.append(entry)
     others = [each for each in entry["runs"] if each["seed"] != run["seed"]]
     entry["runs"] = sorted([*others, run], key=lambda each: each["seed"])
-    try:
-        write_atomically(path, json.dumps(entries, indent=1) + "\n")
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}): choose another --output."
-        ) from error
-    return f"{path}: {len(entry['runs'])} runs of {entry['recipe']}"
+    whole_files.write(path, _to_json(entries), "choose another --output")
+    bindings = ", ".join(f"{name} = {value}" for name, value in entry["bindings"].items())
+    recipe = " with ".join(filter(None, [entry["recipe"], bindings]))
+    return f"{path}: {len(entry['runs'])} runs of {recipe}"
 
 
-def _name_recipe(record):
-    """The recipe with those overrides that all its reference runs share."""
+def _describe(record):
+    """What a run shares with those that it can be compared with."""
     recipe, _, overrides = record.notes.get("Recipe", record.name).partition(" with ")
-    shared = [each for each in overrides.split(", ") if each.partition(" = ")[0] not in _FREE]
-    return " with ".join(filter(None, [recipe, ", ".join(shared)]))
+    bindings = _read_bindings(overrides)
+    if "INIT_FROM" in record.settings:  # Weights that the run began with.
+        bindings["INIT_FROM"] = record.settings["INIT_FROM"]
+    return {
+        "recipe": recipe,
+        "bindings": bindings,
+        "dataset": record.dataset,
+        "epochs": record.setting("pretrain.epochs"),
+    }
+
+
+def _is_of(record, entry):
+    return all(entry[name] == value for name, value in _describe(record).items())
+
+
+def _read_bindings(text):
+    """{name: value} out of "A = 1, B = ('a', 'b')", spelt one way, without the free ones."""
+    bindings = {}
+    for binding in filter(None, re.split(r",\s*(?=[\w./]+\s*=)", text)):
+        name, _, value = (part.strip() for part in binding.partition("="))
+        with contextlib.suppress(ValueError, SyntaxError):  # A reference, @CsMl or %EPOCHS.
+            value = repr(ast.literal_eval(value))
+        bindings[name] = value
+    return {name: value for name, value in bindings.items() if name not in _FREE}
+
+
+def _to_json(entries):
+    """The file's text: a line for each run."""
+    texts = []
+    for entry in entries:
+        head = json.dumps({name: value for name, value in entry.items() if name != "runs"})
+        runs = ",\n".join(f"  {json.dumps(run)}" for run in entry["runs"])
+        texts.append(f' {head[:-1]}, "runs": [\n{runs}\n ]}}')
+    return "[\n" + ",\n".join(texts) + "\n]\n"
 
 
 def _read(path):
@@ -159,8 +197,8 @@ def _make_band(runs):
     for epoch in range(1, len(runs[0]["loss"]) + 1):
         losses = [run["loss"][epoch - 1] for run in runs]
         loss[epoch] = (min(losses) * (1 - LOSS_MARGIN), max(losses) * (1 + LOSS_MARGIN))
-        found = [run["knn_top1"][epoch - 1] for run in runs]
-        found = [top1 for top1 in found if top1 is not None]
+        key = str(epoch)  # JSON has no other names.
+        found = [run["knn_top1"][key] for run in runs if key in run["knn_top1"]]
         if found:
             knn[epoch] = (max(min(found) - KNN_MARGIN, 0.0), min(max(found) + KNN_MARGIN, 1.0))
     return Band(len(runs), loss, knn, runs[0]["knn_protocol"])

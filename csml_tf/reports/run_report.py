@@ -5,6 +5,7 @@ import html
 import pathlib
 from typing import Optional
 
+from csml_tf import whole_files
 from csml_tf.data.sources import base, catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
@@ -99,7 +100,7 @@ def write(
     makers |= {
         "Curves": lambda: _curves(record, output),
         "Accuracy": lambda: _accuracy(record, output),
-        "Neighbours": lambda: _neighbors(record, data, output, seed),
+        "Neighbors": lambda: _neighbors(record, data, output, seed),
         "Nearest to unseen images": lambda: _held_out(data, output, seed),
         "Map of the features": lambda: _map(data, output, draw_map, seed),
         "Confusion": lambda: _confusion(data, cards, output, seed),
@@ -116,7 +117,7 @@ def write(
             parts.append((title, str(reason)))
             left_out.append(title.lower())
     path = output / PAGE
-    canvas.write(path, page.render(record, _tiles(record), parts))
+    whole_files.write(path, page.render(record, _tiles(record), parts), canvas.ADVICE)
     done = f"{path}: {len(parts) - len(left_out)} parts about {record.name}, {record.progress()}"
     if left_out:
         done += f"; left out, and the page says why: {', '.join(left_out)}"
@@ -177,12 +178,12 @@ def _curves(record, output):
         neighbors_from = warmup + 1
     caption = (
         "The loss, a mean over the steps of each epoch, and its parts by level of the network "
-        "and by kind of query: the image's own view, its neighbour's, and the mixed (CutMix) "
+        "and by kind of query: the image's own view, its neighbor's, and the mixed (CutMix) "
         "one. While the queue fills with real keys the loss may grow, which is normal."
     )
     if neighbors_from is not None:
         start = "From" if neighbors_from > rows[-1]["epoch"] else "Dotted: from"
-        caption += f" {start} epoch {neighbors_from} on, neighbours count as positives."
+        caption += f" {start} epoch {neighbors_from} on, neighbors count as positives."
     body = _drawn(curves.losses(rows, neighbors_from), output / "losses.png", "Loss", caption)
     caption = (
         "Learning rate; anchors per second of the training steps alone; share of that time in "
@@ -204,7 +205,7 @@ def _beside_references(record, band, output):
     verdict = reference_runs.judge(record.rows, band)
     how_many = "1 run" if band.num_runs == 1 else f"{band.num_runs} runs"
     caption = (
-        f"The band is the range of {how_many} with the same settings, and "
+        f"The band is the range of {how_many} of the same recipe and bindings, and "
         f"{reference_runs.LOSS_MARGIN:.0%} of the loss and {100 * reference_runs.KNN_MARGIN:g} "
         "points of kNN more on either side."
     )
@@ -216,8 +217,8 @@ def _beside_references(record, band, output):
 def _neighbors(record, data, output, seed):
     figure = curves.neighbors(record.rows)
     caption = (
-        "Purity: share of all mined neighbours that have their anchor's class, for which labels "
-        "are read only here. Churn: share of the neighbours that the mining before did not have."
+        "Purity: share of all mined neighbors that have their anchor's class, for which labels "
+        "are read only here. Churn: share of the neighbors that the mining before did not have."
     )
     body = _drawn(figure, output / "neighbors.png", "Purity and churn", caption)
     try:
@@ -227,9 +228,9 @@ def _neighbors(record, data, output, seed):
         checkpoints = record.directory.checkpoints
         figure, caption = nearest.mined(checkpoints, data.pretrain, fingerprint, seed)
     except LeftOut as reason:
-        return body + part.paragraph(f"Left out, the neighbours' images: {reason}", "left-out")
+        return body + part.paragraph(f"Left out, the neighbors' images: {reason}", "left-out")
     path = output / "neighbor_sheet.png"
-    return body + _sheet(figure, path, "Images and their neighbours", caption)
+    return body + _sheet(figure, path, "Images and their neighbors", caption)
 
 
 def _held_out(data, output, seed):

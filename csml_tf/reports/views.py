@@ -15,7 +15,7 @@ def save_page(anchors, title, path):
     """Draws one row per anchor and writes the page.
 
     The columns: the anchor's original with a frame where each view looks; its views; the
-    same of its neighbour; the mixed image, and the shares of the two in it. Columns that
+    same of its neighbor; the mixed image, and the shares of the two in it. Columns that
     no anchor has are left out.
 
     Args:

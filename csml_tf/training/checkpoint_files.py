@@ -7,8 +7,7 @@ import shutil
 
 import tensorflow as tf
 
-from csml_tf import errors
-from csml_tf.training import run_directory
+from csml_tf import errors, whole_files
 
 _STATE_KEYS = ("model_checkpoint_path", "all_model_checkpoint_paths")
 _NAME = re.compile(r"ckpt-(\d+)[._].*")
@@ -67,7 +66,7 @@ class CheckpointFiles:
             finally:
                 os.close(descriptor)
         lines = [f'{key}: "ckpt-{number}"\n' for key in _STATE_KEYS]
-        run_directory.write_atomically(self.directory / "checkpoint", "".join(lines))
+        whole_files.write(self.directory / "checkpoint", "".join(lines))
 
     def keep_only(self, kept):
         """Removes the files of all other checkpoints, and what killed runs left half written."""

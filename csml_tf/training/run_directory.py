@@ -2,11 +2,10 @@
 
 import ast
 import json
-import os
 import pathlib
 import re
 
-from csml_tf import code_version
+from csml_tf import code_version, whole_files
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
@@ -83,7 +82,7 @@ class RunDirectory:
             return
         if there is None or _what_counts(there) == _what_counts(here):
             code = self.read_notes().get("Code") or code_version.describe()
-            write_atomically(self.config, f"# Code: {code}\n{config_text}")
+            whole_files.write(self.config, f"# Code: {code}\n{config_text}")
             return
         there, here = _what_counts(there), _what_counts(here)
         names = [n for n in sorted({*there, *here}) if there.get(n) != here.get(n)]
@@ -149,19 +148,12 @@ class RunDirectory:
     def drop_metrics_after(self, finished_epochs):
         """Removes the rows of epochs that a resumed run will do again."""
         kept = [row for row in self.read_metrics() if row["epoch"] <= finished_epochs]
-        write_atomically(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
+        whole_files.write(self.metrics, "".join(json.dumps(row) + "\n" for row in kept))
 
     def append_metrics(self, row):
         """Adds one epoch's row to `metrics.jsonl`."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def write_atomically(path, text):
-    """Writes a text file so that a reader sees the old one or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _what_counts(settings):

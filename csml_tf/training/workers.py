@@ -12,9 +12,10 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
 from csml_tf.models import cross_replica
-from csml_tf.training import run_lock, strategies
+from csml_tf.training import strategies
 from csml_tf.training.run_directory import RunDirectory
 
 
@@ -110,7 +111,7 @@ def own_directory(strategy, run_directory):
     TensorFlow wants every worker to take part when a model is saved, though one would do.
     """
     if strategies.is_chief(strategy):
-        with run_lock.hold(run_directory.path):
+        with whole_files.hold(run_directory.path):
             yield run_directory
     else:
         with tempfile.TemporaryDirectory(prefix="csml_tf_worker_") as folder:

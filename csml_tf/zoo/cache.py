@@ -1,19 +1,13 @@
 """The zoo's encoders on this machine: each unpacked once, verified before every use."""
 
-import contextlib
 import json
 import os
 import pathlib
 import shutil
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import write_atomically
 from csml_tf.zoo import archive, download
-
-try:
-    import fcntl
-except ImportError:  # Not on Windows.
-    fcntl = None
 
 _PACKAGED = pathlib.Path(__file__).with_name("encoders")
 
@@ -47,7 +41,7 @@ def find(entry):
         return directory
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(directory.with_suffix(".lock")):
+        with whole_files.take_turns(directory.with_suffix(".lock")):
             if not _is_whole(directory):
                 _unpack(entry, directory)
     except OSError as error:
@@ -59,19 +53,14 @@ def find(entry):
 
 
 def _unpack(entry, directory):
-    temporary = directory.with_suffix(".tmp")
-    for rest in (directory, temporary):  # Damaged; or left by a process that was killed.
-        shutil.rmtree(rest, ignore_errors=True)
+    shutil.rmtree(directory, ignore_errors=True)  # It is damaged.
     packed = _verified_archive(entry, directory)
-    temporary.mkdir()
-    try:
-        archive.unpack(packed, temporary)
-        if not (temporary / "saved_model.pb").exists():
+    with whole_files.new_folder(directory) as folder:
+        archive.unpack(packed, folder)
+        if not (folder / "saved_model.pb").exists():
             raise InputError(f"{packed.name} holds no saved_model.pb: report this.")
-        write_atomically(_manifest(directory), json.dumps(_checksums(temporary), indent=1) + "\n")
-        temporary.rename(directory)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        checksums = json.dumps(_checksums(folder), indent=1)
+        whole_files.write(_manifest(directory), checksums + "\n")
 
 
 def _verified_archive(entry, directory):
@@ -79,14 +68,14 @@ def _verified_archive(entry, directory):
     published = entry.archive
     if not published.is_remote:
         path = _PACKAGED / published.source
-        if not path.exists() or download.file_sha256(path) != published.sha256:
+        if not path.exists() or whole_files.sha256(path) != published.sha256:
             raise InputError(
                 f"The encoder {entry.id} of this installation is missing or damaged: install "
                 "csml_tf again."
             )
         return path
     path = directory.with_name(directory.name + published.ending)
-    if path.exists() and download.file_sha256(path) != published.sha256:
+    if path.exists() and whole_files.sha256(path) != published.sha256:
         path.unlink()
     download.fetch(published.source, path, published.sha256, published.num_bytes)
     return path
@@ -108,14 +97,4 @@ def _manifest(directory):
 def _checksums(directory):
     """{path of a file, from the folder: its SHA-256} of all files."""
     files = sorted(path for path in directory.rglob("*") if not path.is_dir())
-    return {path.relative_to(directory).as_posix(): download.file_sha256(path) for path in files}
-
-
-@contextlib.contextmanager
-def _alone(path):
-    """Waits for other processes that hold this lock; where there are no locks, for nobody."""
-    with open(path, "a") as file:
-        if fcntl is not None:
-            with contextlib.suppress(OSError):  # A file system without locks.
-                fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    return {path.relative_to(directory).as_posix(): whole_files.sha256(path) for path in files}

@@ -1,12 +1,11 @@
 """One file from the network: whole and verified, or not there at all."""
 
-import hashlib
 import http.client
 import os
 import urllib.error
 import urllib.request
 
-from csml_tf import progress
+from csml_tf import progress, whole_files
 from csml_tf.errors import InputError
 
 _TIMEOUT_S = 60
@@ -41,7 +40,7 @@ def fetch(url, path, sha256, num_bytes):
         open(part, "ab") as file,
     ):
         _append_rest(url, file, num_bytes, advance)
-    if file_sha256(part) == sha256:
+    if whole_files.sha256(part) == sha256:
         os.replace(part, path)
         return
     part.unlink()
@@ -51,15 +50,6 @@ def fetch(url, path, sha256, num_bytes):
             f"{sha256[:12]}: nothing of it was kept; update csml_tf, or report the address."
         )
     fetch(url, path, sha256, num_bytes)  # The fault may be in what an earlier attempt left.
-
-
-def file_sha256(path):
-    """Hex SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _append_rest(url, file, num_bytes, advance):

@@ -9,9 +9,9 @@ import time
 
 from absl.testing import absltest
 
+from csml_tf import whole_files
 from csml_tf.ablation import child_process
 from csml_tf.errors import InputError
-from csml_tf.training import run_lock
 from csml_tf.training.stop_signals import Stopped
 from tests.training import tiny_run
 
@@ -69,9 +69,9 @@ class RunTest(absltest.TestCase):
         script = (
             "import os, signal, sys\n"
             "from csml_tf.ablation import child_process\n"
-            "from csml_tf.training import run_lock\n"
+            "from csml_tf import whole_files\n"
             "child = 'import sys, time; print(1, flush=True); time.sleep(float(sys.argv[1]))'\n"
-            "with run_lock.hold(sys.argv[1]) as lock:\n"
+            "with whole_files.hold(sys.argv[1]) as lock:\n"
             "    child_process.run([sys.executable, '-c', child, '4'], lock)\n"
         )
         parent = subprocess.Popen(
@@ -86,12 +86,12 @@ class RunTest(absltest.TestCase):
             self.assertRaisesRegex(
                 InputError, f"in use by process {parent.pid} or .* another --output"
             ),
-            run_lock.hold(self.folder, "--output"),
+            whole_files.hold(self.folder, "--output"),
         ):
             pass
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:  # The child ends.
-            with contextlib.suppress(InputError), run_lock.hold(self.folder):
+            with contextlib.suppress(InputError), whole_files.hold(self.folder):
                 return
             time.sleep(0.1)
         self.fail("The lock outlives the child.")

@@ -18,6 +18,7 @@ ROWS = {
     "csml_tf.losses": 0,
     "csml_tf.draws": 0,
     "csml_tf.similarity": 0,
+    "csml_tf.whole_files": 0,
     "csml_tf.augment": 0,
     "csml_tf.models": 1,
     "csml_tf.data": 1,

@@ -95,7 +95,7 @@ class CurvesTest(absltest.TestCase):
             drawn(curves.neighbors(ROWS)),
             {"purity, %": {"": [(2, 75.0)]}, "seconds of mining": {"": [(2, 2.0)]}},
         )
-        with self.assertRaisesRegex(LeftOut, "mines no neighbours"):
+        with self.assertRaisesRegex(LeftOut, "mines no neighbors"):
             curves.neighbors(ROWS[:1])
 
     def test_no_finite_number(self):

@@ -72,7 +72,7 @@ class MinedTest(absltest.TestCase):
         self.assertNotIn("frame", caption)
 
     def test_left_out(self):
-        with self.assertRaisesRegex(LeftOut, "no neighbour table in .*MoCo"):
+        with self.assertRaisesRegex(LeftOut, "no neighbor table in .*MoCo"):
             self.mined()
         self.write(epoch=-1)
         with self.assertRaisesRegex(LeftOut, "not mined yet"):

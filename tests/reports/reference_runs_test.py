@@ -1,7 +1,10 @@
 import json
+import pathlib
 
+import gin
 from absl.testing import absltest
 
+from csml_tf import recipes
 from csml_tf.errors import InputError
 from csml_tf.reports import reference_runs, run_record
 from tests.reports import tiny_record
@@ -95,22 +98,44 @@ class ReferenceRunsTest(absltest.TestCase):
 
     def test_other_settings_have_no_references(self):
         self.add_two()
-        record = self.read(tiny_record.make_rows(1), ("EPOCHS = 3", "EPOCHS = 4"))
-        self.assertIsNone(reference_runs.find(record, self.path))
-        # A setting that the references do not know yet.
-        record = self.read(tiny_record.make_rows(1), ("# Macros:", "NEW = 1"))
-        self.assertIsNotNone(reference_runs.find(record, self.path))
+        for changed in (
+            ("tiny.gin", "other.gin"),
+            ("with EPOCHS = 3", ""),
+            ("with EPOCHS = 3", "with EPOCHS = 4"),
+            ("with EPOCHS = 3", "with EPOCHS = 3, WIDTH = 4"),
+            ("\nEPOCHS = 3", "\nEPOCHS = 4"),  # A recipe of that name with another length.
+            ("DATASET = 'digits'", "DATASET = 'cifar10'"),  # By --dataset.
+            ("# Macros:", "INIT_FROM = 'runs/r18'"),
+            ("# Recipe: tiny.gin with EPOCHS = 3\n", ""),
+        ):
+            with self.subTest(changed[1]):
+                record = self.read(tiny_record.make_rows(1), changed)
+                self.assertIsNone(reference_runs.find(record, self.path))
 
-    def test_is_named_by_what_its_runs_share(self):
-        changed = ("with EPOCHS = 3", "with SEED = 4, EPOCHS = 3, MONITOR_EVERY_EPOCHS = 2")
-        record = self.read(tiny_record.make_rows(3), changed)
-        self.assertEndsWith(reference_runs.add(record, self.folder), " tiny.gin with EPOCHS = 3")
+    def test_what_changes_no_result_does_not_count(self):
+        text = "WIDTH = 8, KINDS = ('a', 'b = c'), EPOCHS = 3, make_model = @CsMl"
+        record = self.read(tiny_record.make_rows(3), ("EPOCHS = 3\n#", f"{text}\n#"))
+        line = reference_runs.add(record, self.folder)
+        self.assertEndsWith(line, f"1 runs of tiny.gin with {text}")
+        for same in (
+            "SEED = 4, WIDTH = 8, KINDS = ('a', 'b = c'), EPOCHS = 3, make_model = @CsMl",
+            "make_model=@CsMl, KINDS=('a','b = c'),EPOCHS=3, MONITOR_EVERY_EPOCHS=2, WIDTH=8",
+            "EPOCHS = 30, DATASET = 'digits', WIDTH = 8, KINDS = ('a', \"b = c\"), "
+            "CHECKPOINT_EVERY_STEPS = 5, make_model = @CsMl, EPOCHS = 3",
+        ):
+            with self.subTest(same):
+                record = self.read(tiny_record.make_rows(1), ("EPOCHS = 3\n#", f"{same}\n#"))
+                self.assertIsNotNone(reference_runs.find(record, self.path))
+        other = text.replace("'a'", "'d'")
+        record = self.read(tiny_record.make_rows(1), ("EPOCHS = 3\n#", f"{other}\n#"))
+        self.assertIsNone(reference_runs.find(record, self.path))
 
     def test_same_seed_replaces(self):
         self.add_two()
         self.add(1, [1.0] * 3, [0.5] * 3)
         (entry,) = json.loads(self.path.read_text())
         self.assertEqual([run["seed"] for run in entry["runs"]], [0, 1])
+        self.assertLen(self.path.read_text().splitlines(), 6)  # A line for each run.
         self.assertEqual(entry["runs"][1]["loss"], [1.0] * 3)
 
     def test_refuses(self):
@@ -120,6 +145,21 @@ class ReferenceRunsTest(absltest.TestCase):
         self.path.write_text("no JSON")
         with self.assertRaisesRegex(InputError, "cannot be read"):
             reference_runs.find(record, self.path)
+
+
+class PackagedTest(absltest.TestCase):
+    def test_belong_to_recipes_as_they_are(self):
+        content = (pathlib.Path(reference_runs.__file__).parent / reference_runs.FILE).read_text()
+        known = {name.rpartition("/")[2]: name for name in recipes.list_recipes()}
+        for entry in json.loads(content):
+            with self.subTest(entry["recipe"]):
+                bindings = [f"{name} = {value}" for name, value in entry["bindings"].items()]
+                recipes.parse([known[entry["recipe"]]], bindings)
+                self.assertEqual(gin.query_parameter("%EPOCHS"), entry["epochs"])
+                self.assertEqual(gin.query_parameter("%DATASET"), entry["dataset"])
+                for run in entry["runs"]:
+                    self.assertLen(run["loss"], entry["epochs"])
+                    self.assertContainsSubset(run["knn_top1"], map(str, range(entry["epochs"] + 1)))
 
 
 if __name__ == "__main__":

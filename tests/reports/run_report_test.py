@@ -21,12 +21,12 @@ from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PARTS = ("Curves", "Accuracy", "Neighbours", "Nearest to unseen images", "Map of the features")
+PARTS = ("Curves", "Accuracy", "Neighbors", "Nearest to unseen images", "Map of the features")
 PARTS += ("Confusion", "Measurements", "Settings")
 PICTURES = ("losses", "speed", "accuracy", "neighbors", "neighbor_sheet", "held_out_sheet")
 PICTURES += ("map", "confusion")
 # What the text of the page says of a part that is not there.
-LEFT_OUT = re.compile(r"Left out(?:, the neighbours' images)?: (.+)")
+LEFT_OUT = re.compile(r"Left out(?:, the neighbors' images)?: (.+)")
 
 
 def open_digits(dataset, split, *_):
@@ -173,7 +173,7 @@ class LeftOutTest(absltest.TestCase):
     def test_run_in_progress(self):
         reasons = self.report(tiny_record.make_rows(1))
         self.assertEqual([*reasons], [*PARTS[2:7]])
-        self.assertIn("no neighbour table", reasons["Neighbours"])
+        self.assertIn("no neighbor table", reasons["Neighbors"])
         self.assertIn("normal. From epoch 3 on", (self.output / run_report.PAGE).read_text())
         for title in PARTS[3:6]:
             self.assertIn("exported no encoder yet: let tools/train.py finish", reasons[title])
@@ -181,12 +181,12 @@ class LeftOutTest(absltest.TestCase):
     def test_moco_without_labels(self):
         reasons = self.report(tiny_record.make_rows(3, neighbors=False, knn=False))
         self.assertIn("labels", reasons["Accuracy"])
-        self.assertIn("mines no neighbours", reasons["Neighbours"])
+        self.assertIn("mines no neighbors", reasons["Neighbors"])
 
     def test_without_images(self):
         self.enter(mock.patch.object(catalog, "open_source", None))
         reasons = self.report(tiny_record.make_rows(3), images=False, draw_map=False)
-        self.assertIn("--noimages was given", reasons["Neighbours"])
+        self.assertIn("--noimages was given", reasons["Neighbors"])
         self.assertIn("--nomap was given", reasons["Map of the features"])
         self.assertIn("--noimages was given", reasons["Confusion"])
 

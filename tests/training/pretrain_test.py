@@ -10,10 +10,11 @@ import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf import whole_files
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.training import optim, run_lock
+from csml_tf.training import optim
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
 from csml_tf.training.training_bar import TrainingBar
@@ -224,7 +225,7 @@ class ResumeTest(tf.test.TestCase):
 
     def test_refuses_a_directory_in_use(self):
         with (
-            run_lock.hold(self.whole),
+            whole_files.hold(self.whole),
             self.assertRaisesRegex(InputError, f"in use by process {os.getpid()} on "),
         ):
             tiny_run.run(self.whole, EPOCHS)

@@ -133,15 +133,6 @@ class RunDirectoryTest(absltest.TestCase):
         self.directory.append_metrics(row)
         self.assertIn("kNN top-1 50.00% (k=20);", self.directory.summary())
 
-    def test_interrupted_write_keeps_the_old_text(self):
-        self.directory.claim(CONFIG, SOURCE)
-        with (
-            mock.patch.object(run_directory.os, "replace", side_effect=OSError),
-            self.assertRaises(OSError),
-        ):
-            run_directory.write_atomically(self.directory.config, "half")
-        self.assertEqual(self.directory.config.read_text(), CLAIMED)
-
 
 if __name__ == "__main__":
     absltest.main()

@@ -4,8 +4,8 @@ import types
 
 from absl.testing import absltest
 
+from csml_tf.ablation import table
 from csml_tf.ablation.results import Settings
-from csml_tf.reports import ablation_table
 
 
 def make_entry(recipe, seed, knns, units, seconds, mined=0, **others):
@@ -46,18 +46,18 @@ def make(entries, settings=Settings()):  # noqa: B008, it is frozen.
     results = types.SimpleNamespace(
         entries={(entry["recipe"], entry["seed"]): entry for entry in entries}, settings=settings
     )
-    return ablation_table.make(results, "runs/ablation")
+    return table.make(results, "runs/ablation")
 
 
-def cells(text, table, recipe):
+def cells(text, number, recipe):
     """{column: cell} of a recipe's row in one of the tables."""
     tables = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
-    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[table]]
+    split = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[number]]
     (row,) = [row for row in split if row[0] == recipe]
     return dict(zip(split[0], row))
 
 
-class AblationTableTest(absltest.TestCase):
+class TableTest(absltest.TestCase):
     def test_whole_runs(self):
         text = make(ENTRIES)
         moco, csml = cells(text, 0, "ablation/moco_v2"), cells(text, 0, "ablation/csml")

@@ -1,6 +1,3 @@
-"""What makes the dots of a feature map show their images; plain JavaScript, no library."""
-
-SCRIPT = """
 "use strict";
 for (const map of document.querySelectorAll(".map")) {
   const lens = map.querySelector(".lens");
@@ -44,4 +41,3 @@ for (const map of document.querySelectorAll(".map")) {
   }
   map.dataset.ready = "yes";
 }
-"""

@@ -3,8 +3,8 @@
 import pathlib
 import re
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
-from csml_tf.training.run_directory import write_atomically
 from csml_tf.zoo import registry, results
 
 PAGE = "MODEL_ZOO.md"
@@ -27,7 +27,7 @@ def update(folder):
     try:
         page = path.read_text(encoding="utf-8")
         changed = fill_in(page)
-        write_atomically(path, changed)
+        whole_files.write(path, changed)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read and written ({error.strerror}): --output is its folder."

@@ -4,7 +4,7 @@ import tempfile
 from absl.testing import absltest, parameterized
 
 from csml_tf.errors import InputError
-from csml_tf.reports import zoo_table
+from csml_tf.zoo import table
 from csml_tf.zoo.entry import Archive, Entry
 from csml_tf.zoo.results import Result
 
@@ -39,14 +39,12 @@ def cells(table):
 class PageTest(absltest.TestCase):
     def test_page_of_the_project_is_up_to_date(self):
         page = (ROOT / "MODEL_ZOO.md").read_text(encoding="utf-8")
-        self.assertEqual(
-            page, zoo_table.fill_in(page), "Run python tools/report.py --zoo --output=."
-        )
+        self.assertEqual(page, table.fill_in(page), "Run python tools/report.py --zoo --output=.")
 
 
 class TablesTest(absltest.TestCase):
     def test_recipes(self):
-        head, *rows = cells(zoo_table.recipes_table(ENTRIES, MEASURED))
+        head, *rows = cells(table.recipes_table(ENTRIES, MEASURED))
         self.assertEqual(head[-2:], ["published result", "with this code"])
         rows = {row[0]: row[1:] for row in rows}
         self.assertEqual(
@@ -61,7 +59,7 @@ class TablesTest(absltest.TestCase):
         self.assertEqual(rows["[`tiny`](gin_configs/tiny.gin)"][-1], "kNN top-1 90.00 % (1 run)")
 
     def test_encoders(self):
-        head, row = cells(zoo_table.encoders_table(ENTRIES, MEASURED))
+        head, row = cells(table.encoders_table(ENTRIES, MEASURED))
         self.assertEqual(
             dict(zip(head, row)),
             {
@@ -77,17 +75,17 @@ class TablesTest(absltest.TestCase):
         )
 
     def test_encoder_that_nobody_measured(self):
-        _, row = cells(zoo_table.encoders_table(ENTRIES, MEASURED[2:]))
+        _, row = cells(table.encoders_table(ENTRIES, MEASURED[2:]))
         self.assertEqual(row[3:5], ["not measured", "not measured"])
 
     def test_no_encoders(self):
         self.assertEqual(
-            zoo_table.encoders_table(ENTRIES[1:], MEASURED),
+            table.encoders_table(ENTRIES[1:], MEASURED),
             "No pretrained encoder is distributed yet.\n",
         )
 
     def test_measurements(self):
-        _, *rows = cells(zoo_table.measurements_table(MEASURED))
+        _, *rows = cells(table.measurements_table(MEASURED))
         self.assertEqual(
             rows[0],
             [
@@ -100,22 +98,22 @@ class TablesTest(absltest.TestCase):
 
 class FillInTest(parameterized.TestCase):
     def test_leaves_all_else(self):
-        page = zoo_table.fill_in(PAGE, ENTRIES, MEASURED)
+        page = table.fill_in(PAGE, ENTRIES, MEASURED)
         self.assertNotIn("old\ntext", page)
-        for table in (
-            zoo_table.recipes_table(ENTRIES, MEASURED),
-            zoo_table.encoders_table(ENTRIES, MEASURED),
-            zoo_table.measurements_table(MEASURED),
+        for expected in (
+            table.recipes_table(ENTRIES, MEASURED),
+            table.encoders_table(ENTRIES, MEASURED),
+            table.measurements_table(MEASURED),
         ):
-            self.assertEqual(page.count(f" written -->\n{table}<!-- end of "), 1)
+            self.assertEqual(page.count(f" written -->\n{expected}<!-- end of "), 1)
         self.assertEqual(page.count("before "), 3)
         self.assertEqual(page.count("-->\nafter\n"), 3)
-        self.assertEqual(zoo_table.fill_in(page, ENTRIES, MEASURED), page)
+        self.assertEqual(table.fill_in(page, ENTRIES, MEASURED), page)
 
     @parameterized.parameters((PAGE.replace("<!-- encoders:", "<!-- "), 0), (PAGE + PAGE, 2))
     def test_rejects_a_page_without_a_place(self, page, places):
         with self.assertRaisesRegex(InputError, f"has {places} places for the table"):
-            zoo_table.fill_in(page, ENTRIES, MEASURED)
+            table.fill_in(page, ENTRIES, MEASURED)
 
 
 class UpdateTest(absltest.TestCase):
@@ -123,16 +121,16 @@ class UpdateTest(absltest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder, "MODEL_ZOO.md")
             path.write_text(PAGE, encoding="utf-8")
-            self.assertEqual(zoo_table.update(folder), f"{path}: the tables are written anew")
+            self.assertEqual(table.update(folder), f"{path}: the tables are written anew")
             self.assertIn("ResNet-50", path.read_text(encoding="utf-8"))
-            self.assertEqual(zoo_table.update(folder), f"{path}: the tables are as they were")
+            self.assertEqual(table.update(folder), f"{path}: the tables are as they were")
 
     def test_no_page(self):
         with (
             tempfile.TemporaryDirectory() as folder,
             self.assertRaisesRegex(InputError, "MODEL_ZOO.md cannot be read .*--output is its"),
         ):
-            zoo_table.update(folder)
+            table.update(folder)
 
 
 if __name__ == "__main__":
