@@ -109,7 +109,7 @@ def add(record, folder):
     if record.rows[-1]["epoch"] != epochs:
         raise InputError(
             f"{record.name} is {record.progress()}: a reference is a whole run, let "
-            "tools/train.py finish it."
+            "csml-tf train finish it."
         )
     path = pathlib.Path(folder, FILE)
     settings = {name: value for name, value in record.settings.items() if name not in _FREE}
