@@ -164,7 +164,7 @@ class PackageTest(absltest.TestCase):
         for name in csml_tf.__all__:
             self.assertIsNotNone(getattr(csml_tf, name))
         with self.assertRaisesRegex(AttributeError, "no attribute 'pretrian'"):
-            csml_tf.pretrian
+            _ = csml_tf.pretrian
 
     def test_import_is_light_and_gin_is_for_training_only(self):
         program = (

@@ -125,9 +125,11 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_default_directory(self):
         recipe = self.make_recipe()
-        with mock.patch.object(runs, "RunDirectory", side_effect=InputError("The end.")) as made:
-            with self.assertRaisesRegex(InputError, "The end"):
-                runs.pretrain(recipe, None, None)
+        with (
+            mock.patch.object(runs, "RunDirectory", side_effect=InputError("The end.")) as made,
+            self.assertRaisesRegex(InputError, "The end"),
+        ):
+            runs.pretrain(recipe, None, None)
         made.assert_called_once_with("runs/mine")
 
 

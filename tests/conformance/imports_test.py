@@ -199,9 +199,9 @@ class ViolationsTest(parameterized.TestCase):
         (
             "csml_tf/recipes.py",
             "from absl import flags",
-            "only csml_tf.verbs and csml_tf.command may",
+            "may import absl.flags",
         ),
-        ("csml_tf/recipes.py", "import absl.flags", "only csml_tf.verbs and csml_tf.command may"),
+        ("csml_tf/recipes.py", "import absl.flags", "may import absl.flags"),
         ("csml_tf/data/pipeline.py", "import matplotlib.pyplot", "only csml_tf.reports"),
         ("csml_tf/export/saved_model.py", "import torch", "only csml_tf.zoo may import torch"),
         ("csml_tf/models/csml.py", "import keras", "write tf.keras"),
