@@ -1,6 +1,7 @@
 """The verbs as functions, for notebooks and scripts; `csml_tf` has them under its own name."""
 
 import ast
+import contextlib
 import os
 import pathlib
 import tempfile
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import errors, features, progress, runs
+from csml_tf import command, errors, features, progress, runs
 from csml_tf.data.sources import python_images
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
@@ -79,7 +80,7 @@ def pretrain(
     """
     from csml_tf import recipes  # Here: nothing else in this module needs gin.
 
-    with progress.shown_log():
+    with _at_work():
         if strategy is None or isinstance(strategy, str):
             strategy = strategies.make(strategy or "auto")
         name = os.fspath(recipe)
@@ -133,7 +134,7 @@ def evaluate(
             f"There is no protocol {protocol!r}{errors.did_you_mean(protocol, protocols.NAMES)}: "
             f"choose one of {', '.join(protocols.NAMES)}."
         )
-    with progress.shown_log():
+    with _at_work():
         cards = comparison.measure(
             [_find(model)],
             [_name_folder(dataset)],
@@ -183,7 +184,7 @@ def extract(
             f"{', '.join(LAYERS)}."
         )
     encoder = FrozenEncoder(_find(model), image_size)
-    with progress.shown_log():
+    with _at_work():
         if isinstance(images, (str, os.PathLike)):
             return _extract_folder(encoder, os.fspath(images), output, layer, batch_size)
         if output is not None:
@@ -196,6 +197,21 @@ def extract(
             encoder.encode(layer), source, encoder.center_view, batch_size
         )
     return Features(None if source.paths is None else np.array(source.paths), found)
+
+
+@contextlib.contextmanager
+def _at_work():
+    """Shows the log, and raises what is no fault of ours as `InputError`, as the commands do."""
+    with progress.shown_log():
+        try:
+            yield
+        except InputError:
+            raise
+        except (OSError, tf.errors.OpError) as error:
+            _, sentence = command.explain(error)
+            if sentence is None:
+                raise
+            raise InputError(sentence) from error
 
 
 def _extract_folder(encoder, folder, output, layer, batch_size):

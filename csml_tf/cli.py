@@ -13,7 +13,7 @@ _HELP = ("help", "-h", "-help", "--help", "--helpshort", "--helpfull")
 _EXIT_BAD_INPUT = 2
 
 
-def main():
+def main() -> None:
     """What `csml-tf` does; leaves with the verb's exit code."""
     words = sys.argv[1:]
     if not words or words[0] in _HELP:
@@ -31,7 +31,7 @@ def main():
     run(verb)
 
 
-def run(verb):
+def run(verb: str) -> None:
     """Runs one verb with the flags in `sys.argv`, whose first word is the program's name.
 
     Flags are global to a process and two verbs may have one of the same name, so only the
@@ -42,7 +42,7 @@ def run(verb):
     command.run(importlib.import_module(f"csml_tf.verbs.{verb}"), f"{_PROGRAM} {verb}")
 
 
-def describe():
+def describe() -> str:
     """One screen about all verbs."""
     lines = [f"  {verb:<10} {_first_line(verb)}" for verb in VERBS]
     return "\n".join(
@@ -56,7 +56,7 @@ def describe():
     )
 
 
-def _first_line(verb):
+def _first_line(verb: str) -> str:
     """Of the verb's docstring, read as text: to import the module would take seconds."""
     path = pathlib.Path(__file__).with_name("verbs") / f"{verb}.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))

@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import sys
+import types
+from typing import Optional
 
 import tensorflow as tf
 from absl import app, flags, logging
@@ -25,7 +27,7 @@ _STORAGE_ERRORS = (
 _HELP = {"-?", "-h", "--help", "--helpshort", "--helpfull", "--helpxml"}
 
 
-def run(verb, command):
+def run(verb: types.ModuleType, command: str) -> None:
     """Runs a verb's `main(argv)` through absl and leaves with its exit code.
 
     The code is 0 when all went well, 1 for a disk that is full or not writable and for too
@@ -51,7 +53,7 @@ def run(verb, command):
         except KeyboardInterrupt:
             return _fail(_EXIT_SIGNAL + signal.SIGINT, "Interrupted: repeat the command to go on.")
         except (InputError, OSError, tf.errors.OpError) as error:
-            code, sentence = _explain(error)
+            code, sentence = explain(error)
             if sentence is None:
                 raise
             return _fail(code, sentence)
@@ -84,8 +86,15 @@ def _show_our_log_only():
     std_logging.getLogger("absl").setLevel(std_logging.INFO)
 
 
-def _explain(error):
-    """-> (exit code, sentence) for what is no fault of ours; (1, None) for what is."""
+def explain(error: Exception) -> tuple[int, Optional[str]]:
+    """What an error means to the user.
+
+    Args:
+        error: `InputError`, `OSError` or `tf.errors.OpError`.
+
+    Returns:
+        (exit code, sentence) for what is no fault of ours; (1, None) for what is.
+    """
     if isinstance(error, InputError):
         # Its own words, whatever it was raised from, which decides the code.
         return _EXIT_FAILED if _is_of_storage(error) else _EXIT_BAD_INPUT, str(error)

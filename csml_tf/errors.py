@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
@@ -14,7 +15,7 @@ class InputError(ValueError):
     """
 
 
-def did_you_mean(name, known):
+def did_you_mean(name: object, known: Iterable[str]) -> str:
     """The nearest of the known names, in brackets behind a wrong one; "" where none is near.
 
     Example:

@@ -8,6 +8,8 @@ import os
 import pathlib
 import re
 import tokenize
+from collections.abc import Sequence
+from typing import Union
 
 import gin
 
@@ -58,7 +60,9 @@ _BY_NAME = {"pretrain": pretraining.run, **{c.__name__: c for c in _CONFIGURABLE
 gin.add_config_file_search_path(str(_RECIPE_FOLDER))
 
 
-def parse(gin_files, bindings=()):
+def parse(
+    gin_files: Sequence[Union[str, os.PathLike]], bindings: Sequence[str] = ()
+) -> runs.Recipe:
     """Reads recipes and overrides into gin, in place of what was read before.
 
     Args:
@@ -139,7 +143,7 @@ def _collect_step(*args):
     )
 
 
-def list_recipes():
+def list_recipes() -> list[str]:
     """Names of the recipes in `gin_configs/`, those in its folders with the folder's name."""
     names = (path.relative_to(_RECIPE_FOLDER) for path in _RECIPE_FOLDER.rglob("*.gin"))
     return sorted(name.as_posix() for name in names if name.parts[0] != _PARTS_FOLDER)

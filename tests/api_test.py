@@ -1,3 +1,4 @@
+import errno
 import pathlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from absl.testing import absltest, parameterized
 import csml_tf
 from csml_tf import api, runs
 from csml_tf.data.sources import memory
+from csml_tf.evaluation import comparison
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
 from csml_tf.export import saved_model
 from csml_tf.training.run_directory import RunDirectory
@@ -155,6 +157,28 @@ class UseTest(tf.test.TestCase, parameterized.TestCase):
         options = {"model": self.model, "images": self.folder / "photos", **options}
         with self.assertRaisesRegex(csml_tf.InputError, message):
             csml_tf.extract(**options)
+
+    @parameterized.parameters(
+        (
+            tf.errors.UnknownError(None, None, "x InputError: 3 files are broken.\nTrace"),
+            "^3 files",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "free some space or choose"),
+    )
+    def test_errors_are_those_of_the_commands(self, error, sentence):
+        with (
+            mock.patch.object(comparison, "measure", side_effect=error),
+            self.assertRaisesRegex(csml_tf.InputError, sentence),
+        ):
+            csml_tf.evaluate(self.model, "digits")
+
+    def test_our_faults_stay_as_they_are(self):
+        fault = tf.errors.InvalidArgumentError(None, None, "shapes")
+        with (
+            mock.patch.object(comparison, "measure", side_effect=fault),
+            self.assertRaises(tf.errors.InvalidArgumentError),
+        ):
+            csml_tf.evaluate(self.model, "digits")
 
 
 class PackageTest(absltest.TestCase):

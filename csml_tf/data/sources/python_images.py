@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +11,7 @@ from csml_tf.data.sources import base, file_scan, folder_listing, memory
 from csml_tf.errors import InputError
 
 
-def make_source(images):
+def make_source(images: Any) -> base.ImageSource:
     """A source of images that are given as Python objects.
 
     Args:
