@@ -18,7 +18,7 @@ TESTS ?=
 run := "$(VENV)/bin/python"
 # The longest tests are many times as long as the others: whoever is idle takes from the busiest.
 pytest = $(run) -m pytest --dist worksteal -n "$(or $(JOBS),$$($(run) scripts/count_workers.py))"
-# Newer than setup.py when the environment holds what setup.py asks for.
+# Newer than these when the environment holds what they ask for.
 stamp := $(VENV)/installed.stamp
 # Of pip's many lines: the big downloads, the long unpacking at the end, and the errors.
 pip_progress := awk ' \
@@ -77,14 +77,15 @@ clean:
 	rm -rf "$(VENV)" .venv-latest build dist *.egg-info .pytest_cache .ruff_cache
 	find csml_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(stamp): setup.py
+$(stamp): setup.py constraints.txt
 	@$(run) -m pip --version >/dev/null 2>&1 || { \
 		python=$$(scripts/pick_python.sh $(if $(filter latest,$(STACK)),--latest) "$(PYTHON)") && \
 		echo "Making $(VENV) with $$("$$python" --version), $$python" && \
 		"$$python" -m venv "$(VENV)"; }
 	@echo "Installing into $(VENV): the first time a few minutes and 3 GB of disk"
 	@set -o pipefail; \
-		$(run) -m pip install --progress-bar off --disable-pip-version-check -e '.[dev]' 2>&1 \
+		$(run) -m pip install --progress-bar off --disable-pip-version-check \
+			-c constraints.txt -e '.[dev]' 2>&1 \
 		| tee "$(VENV)/install.log" | $(pip_progress) || \
 		{ echo "pip failed; its whole output is in $(VENV)/install.log" >&2; exit 1; }
 	@touch "$@"

@@ -6,6 +6,8 @@ There are two stacks, and the Python version chooses between them (README.md say
 * Python 3.12 and later, where TensorFlow 2.15 has no wheels: TensorFlow 2.16 to 2.21 with
   tf-keras, which is the same Keras 2. Each tf-keras asks for the TensorFlow of its own minor
   version, so pip cannot mix two.
+
+constraints.txt has the same versions for later installs into the environment.
 """
 
 import pathlib
@@ -20,12 +22,16 @@ ADDONS = f'{HOME} and (sys_platform == "darwin" or platform_machine == "x86_64")
 LINUX = 'sys_platform == "linux"'
 
 
+ROOT = pathlib.Path(__file__).parent
+
+
 def read_version():
-    """The version in csml_tf/__init__.py, read as text: importing it needs TensorFlow."""
-    init = pathlib.Path(__file__).with_name("csml_tf") / "__init__.py"
-    return re.search(r'^__version__ = "(.+)"$', init.read_text(encoding="utf-8"), re.M).group(1)
+    """The version in csml_tf/__init__.py, read as text: the build has no other package of ours."""
+    init = (ROOT / "csml_tf" / "__init__.py").read_text(encoding="utf-8")
+    return re.search(r'^__version__ = "(.+)"$', init, re.M).group(1)
 
 
+RECIPES = "csml_tf.gin_configs"
 REPORTS = ["matplotlib>=3.5"]
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
@@ -34,12 +40,20 @@ setuptools.setup(
     name="csml_tf",
     version=read_version(),
     description="Self-supervised pretraining of image encoders with CsMl, MoCo v2 and MoCo v1",
-    license="Apache-2.0",
-    packages=setuptools.find_packages(include=["csml_tf*"]),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    # The recipes are on top in a checkout, and inside of the package where it is installed.
+    packages=[*setuptools.find_packages(include=["csml_tf*"]), RECIPES],
+    package_dir={RECIPES: "gin_configs"},
     package_data={
+        "csml_tf": ["py.typed"],
+        RECIPES: ["*.gin", "*/*.gin"],
         "csml_tf.reports": ["page.css", "map.js", "reference_runs.json"],
         "csml_tf.zoo": ["results.json", "encoders/*"],
     },
+    entry_points={"console_scripts": ["csml-tf = csml_tf.cli:main"]},
     python_requires=">=3.9",
     install_requires=[
         f"tensorflow>=2.15,<2.16; {HOME}",
@@ -53,7 +67,8 @@ setuptools.setup(
         "importlib_resources>=5.0",  # TFDS 4.9.10 downloads with it and does not ask for it.
         f"tensorflow-metadata<1.17; {HOME}",  # Later ones want a protobuf that breaks TFDS.
         f"numpy<2; {HOME}",
-        "setuptools<81",  # TensorBoard and TF Hub import pkg_resources, gone in later ones.
+        # TensorBoard and TF Hub import pkg_resources, gone in later ones.
+        "setuptools>=77.0.3,<81",
         "gin-config>=0.5",
         "absl-py>=1.0",
         "scikit-learn>=1.0",  # Its digits are the quickstart's images.
@@ -83,7 +98,6 @@ setuptools.setup(
     classifiers=[
         "Development Status :: 3 - Alpha",
         "Intended Audience :: Science/Research",
-        "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.9",
         "Programming Language :: Python :: 3.10",

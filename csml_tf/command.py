@@ -1,4 +1,4 @@
-"""How every tool starts and ends: one sentence for bad input, no traceback."""
+"""How every verb starts and ends: one sentence for bad input, no traceback."""
 
 import errno
 import logging as std_logging
@@ -6,9 +6,11 @@ import os
 import re
 import signal
 import sys
+import types
+from typing import Optional
 
 import tensorflow as tf
-from absl import app, logging
+from absl import app, flags, logging
 
 from csml_tf import errors
 from csml_tf.errors import InputError
@@ -25,30 +27,33 @@ _STORAGE_ERRORS = (
 _HELP = {"-?", "-h", "--help", "--helpshort", "--helpfull", "--helpxml"}
 
 
-def run(main, num_arguments=0):
-    """Runs a tool's `main(argv)` through absl and leaves with its exit code.
+def run(verb: types.ModuleType, command: str) -> None:
+    """Runs a verb's `main(argv)` through absl and leaves with its exit code.
 
     The code is 0 when all went well, 1 for a disk that is full or not writable and for too
     little memory, 2 for bad input, 130 for Ctrl-C, 143 for SIGTERM. Anything else is a fault
     of ours and keeps its traceback.
 
     Args:
-        main: function of argv.
-        num_arguments: how many words without a flag the tool takes at most.
+        verb: module with flags, a docstring that shows how to use it, and `main(argv)`; the
+            number of words without a flag that it takes at most is its NUM_ARGUMENTS, or 0.
+        command: what the docstring calls the verb: "csml-tf train".
     """
+    num_arguments = getattr(verb, "NUM_ARGUMENTS", 0)
+    _make_help(verb, command)
 
     def guarded(argv):
         _show_our_log_only()
         if len(argv) > 1 + num_arguments:
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
-            return main(argv)
+            return verb.main(argv)
         except Stopped as stop:
             return _fail(_EXIT_SIGNAL + stop.signal, str(stop))
         except KeyboardInterrupt:
             return _fail(_EXIT_SIGNAL + signal.SIGINT, "Interrupted: repeat the command to go on.")
         except (InputError, OSError, tf.errors.OpError) as error:
-            code, sentence = _explain(error)
+            code, sentence = explain(error)
             if sentence is None:
                 raise
             return _fail(code, sentence)
@@ -62,6 +67,16 @@ def run(main, num_arguments=0):
         raise
 
 
+def _make_help(verb, command):
+    """Gives absl the verb's docstring and flags, which it looks for in the main module."""
+    program = sys.argv[0]
+    if program != command:
+        program = f"python {program}"
+    sys.modules["__main__"].__doc__ = verb.__doc__.replace(command, program)
+    for flag in flags.FLAGS.get_flags_for_module(verb.__name__):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+
+
 def _show_our_log_only():
     """Messages of absl, which are ours, as plain lines; of other libraries errors only."""
     logging.use_python_logging(quiet=True)
@@ -71,8 +86,15 @@ def _show_our_log_only():
     std_logging.getLogger("absl").setLevel(std_logging.INFO)
 
 
-def _explain(error):
-    """-> (exit code, sentence) for what is no fault of ours; (1, None) for what is."""
+def explain(error: Exception) -> tuple[int, Optional[str]]:
+    """What an error means to the user.
+
+    Args:
+        error: `InputError`, `OSError` or `tf.errors.OpError`.
+
+    Returns:
+        (exit code, sentence) for what is no fault of ours; (1, None) for what is.
+    """
     if isinstance(error, InputError):
         # Its own words, whatever it was raised from, which decides the code.
         return _EXIT_FAILED if _is_of_storage(error) else _EXIT_BAD_INPUT, str(error)

@@ -1,18 +1,29 @@
 """The one exception that means: the user can mend this, here is how; and its wording."""
 
+import difflib
 import re
-
-import tensorflow as tf
+from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """Bad input from outside: a path, a data set, a recipe, a flag.
 
     Its text is one sentence for the person at the terminal: what is wrong and
-    what to do. The tools print it without a traceback and leave with exit code 2,
+    what to do. The commands print it without a traceback and leave with exit code 2,
     or 1 where it was raised from a disk that is full or may not be written to.
     Programming errors stay ordinary exceptions.
     """
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """The nearest of the known names, in brackets behind a wrong one; "" where none is near.
+
+    Example:
+        >>> did_you_mean("EPOCSH", ["WIDTH", "EPOCHS"])
+        " (did you mean 'EPOCHS'?)"
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def first_line(error):
@@ -28,5 +39,7 @@ def first_line(error):
 
 def is_of_another_worker(error):
     """Whether TensorFlow says that a worker this one waited for has died or hangs."""
+    import tensorflow as tf  # Here: who needs the names above need not wait for TensorFlow.
+
     aborted = "Collective ops is aborted" in str(error)
     return aborted or isinstance(error, tf.errors.DeadlineExceededError)

@@ -4,6 +4,7 @@ import io
 import logging as std_logging
 import signal
 import sys
+import types
 from unittest import mock
 
 import gin
@@ -18,6 +19,13 @@ from csml_tf.training.stop_signals import Stopped
 from tests.data.sources import image_files
 
 
+def make_verb(main):
+    """A module with that `main` and a usage."""
+    verb = types.ModuleType("csml_tf.verbs.one", "Does one.\n\ncsml-tf one --much")
+    verb.main = main
+    return verb
+
+
 class RunTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -25,6 +33,8 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             logger = std_logging.getLogger(name)
             self.addCleanup(logger.setLevel, logger.level)
         self.enter_context(mock.patch.object(sys, "argv", ["tools/one.py"]))
+        main = types.ModuleType("__main__")
+        self.enter_context(mock.patch.dict(sys.modules, __main__=main))
 
     def run_tool(self, main, argv=("tools/one.py",)):
         """-> (exit code, text on stderr)."""
@@ -34,7 +44,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             contextlib.redirect_stderr(stderr),
             self.assertRaises(SystemExit) as end,
         ):
-            command.run(main)
+            command.run(make_verb(main), "csml-tf one")
         return end.exception.code, stderr.getvalue()
 
     def raises(self, error):
@@ -123,13 +133,28 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(command.app, "run", lambda guarded: guarded(["tools/one.py"])),
             self.assertRaises(type(error)),
         ):
-            command.run(mock.Mock(side_effect=error))
+            command.run(make_verb(mock.Mock(side_effect=error)), "csml-tf one")
 
     def test_unexpected_argument(self):
         code, text = self.run_tool(lambda argv: None, ["tools/one.py", "extra"])
         self.assertEqual(
             (code, text), (2, "tools/one.py: Unexpected arguments ['extra']: see --help.\n")
         )
+
+    def test_as_many_arguments_as_the_verb_takes(self):
+        verb = make_verb(mock.Mock(return_value=None))
+        verb.NUM_ARGUMENTS = 1
+        with mock.patch.object(command.app, "run", lambda guarded: guarded(["one", "extra"])):
+            command.run(verb, "csml-tf one")
+        verb.main.assert_called_once_with(["one", "extra"])
+
+    @parameterized.parameters(
+        ("csml-tf one", "csml-tf one --much"), ("tools/one.py", "python tools/one.py --much")
+    )
+    def test_usage_says_how_it_was_called(self, program, usage):
+        with mock.patch.object(sys, "argv", [program]):
+            self.run_tool(lambda argv: None, [program])
+        self.assertEqual(sys.modules["__main__"].__doc__, f"Does one.\n\n{usage}")
 
     def test_folder_that_turns_out_broken_inside_tf_data(self):
         directory = image_files.make_temp_dir(self.addCleanup)

@@ -13,10 +13,11 @@ import pytest
 import tensorflow as tf
 
 import csml_tf
-from csml_tf import recipes
+from csml_tf import recipes, runs
 from csml_tf.data.sources import catalog
 from csml_tf.evaluation import frozen_encoder, protocols
 from csml_tf.export import model_card
+from csml_tf.reports import views
 from csml_tf.training import strategies
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import registry
@@ -30,15 +31,15 @@ class QuickstartTest(tf.test.TestCase):
         self.addCleanup(gin.clear_config)
         directory = tiny_run.make_temp_dir(self.addCleanup) / "quickstart"
         bindings = ["EPOCHS = 2", "WIDTH = 4", "LINEAR_EVERY_EPOCHS = 2"]
-        recipes.parse(["quickstart.gin"], bindings)
-        summary = recipes.pretrain(str(directory), strategies.make("none"))
+        recipe = recipes.parse(["quickstart.gin"], bindings)
+        summary = runs.pretrain(recipe, str(directory), strategies.make("none")).summary()
         self.assertRegex(summary, r"2 epochs, loss [\d.]+, kNN top-1 [\d.]+% \(k=20, .*saved_model")
 
         contents = {path.name for path in directory.iterdir()}
         expected = {"config.gin", "checkpoints", "tensorboard", "metrics.jsonl", "saved_model"}
         self.assertEqual(contents, expected)
         config = (directory / "config.gin").read_text()
-        for line in ("DATASET = 'digits'", "EPOCHS = 2", "CsMl.cutmix_alpha = 2.0"):
+        for line in ("DATASET = 'digits'", "EPOCHS = 2", "CrossSamples.cutmix_alpha = 2.0"):
             self.assertIn(line, config)
         rows = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
         fields = {"epoch", "step", "learning_rate", "loss", "images_per_sec", "input_wait_fraction"}
@@ -61,7 +62,7 @@ class QuickstartTest(tf.test.TestCase):
         written = model_card.read(directory / "saved_model")
         self.assertEqual(
             written["command"],
-            "python tools/train.py --gin_file=quickstart.gin '--gin_bindings=EPOCHS = 2' "
+            "csml-tf train --gin_file=quickstart.gin '--gin_bindings=EPOCHS = 2' "
             "'--gin_bindings=WIDTH = 4' '--gin_bindings=LINEAR_EVERY_EPOCHS = 2'",
         )
         self.assertIn(f"# Code: {written['trained_by']}\n", config)
@@ -74,7 +75,8 @@ class QuickstartTest(tf.test.TestCase):
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])
 
-        page = recipes.views(str(directory / "report"), str(directory))
+        recipe = recipes.parse([directory / "config.gin"])
+        page = views.write(str(directory / "report"), recipe, str(directory))
         expected = "8 anchors of quickstart, epoch 2, step 1 of 22; neighbors mined before epoch 1"
         self.assertStartsWith(page, f"{directory / 'report' / 'views.png'}: {expected}")
 

@@ -1,12 +1,8 @@
-from unittest import mock
-
 import gin
-import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import recipes
-from csml_tf.data.sources import catalog, memory
+from csml_tf import recipes, runs
 from csml_tf.errors import InputError
 from csml_tf.methods.moco import MoCo
 from tests.training import tiny_run
@@ -68,9 +64,19 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
     def test_run_config_is_a_recipe(self):
         path = tiny_run.make_temp_dir(self.addCleanup) / "config.gin"
         recipes.parse(["quickstart.gin"], ["EPOCHS = 7"])
-        path.write_text(gin.config_str())
-        recipes.parse([str(path)], ["SEED = 1"])
+        # As a run that began with a model's weights leaves it.
+        path.write_text(f"INIT_FROM = 'runs/first'\n{gin.config_str()}")
+        recipes.parse([path], ["SEED = 1"])
         self.assertEqual(gin.query_parameter("%EPOCHS"), 7)
+
+    def test_what_a_run_is_given(self):
+        recipe = recipes.parse(["base/moco_v2.gin", "quickstart.gin"], ["EPOCHS  =  7"])
+        self.assertEqual(recipe.files, ("base/moco_v2.gin", "quickstart.gin"))
+        self.assertEqual((recipe.name, recipe.dataset), ("quickstart", "digits"))
+        self.assertEqual(recipe.describe(), "moco_v2.gin, quickstart.gin with EPOCHS = 7")
+        self.assertContainsSubset({"EPOCHS": 7, "WIDTH": 8}, recipe.knobs)
+        self.assertEqual(recipe.make_center_view().image_size, 16)
+        self.assertIn("CenterView.image_size = ", recipe.settings())
 
     def test_registering_leaves_the_classes_alone(self):
         recipes.parse(["quickstart.gin"], ["TEMPERATURE = 7.0"])
@@ -83,8 +89,8 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(gin.clear_config)
         self.directory = tiny_run.make_temp_dir(self.addCleanup)
 
-    def pretrain(self, **options):
-        return recipes.pretrain(self.directory, tf.distribute.get_strategy(), **options)
+    def pretrain(self, recipe, **options):
+        return runs.pretrain(recipe, self.directory, tf.distribute.get_strategy(), **options)
 
     @parameterized.parameters(
         ("DEPTH = 19", "^make_resnet: depth must be one of .*got 19.$"),
@@ -99,56 +105,19 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         ("EPOCHS = '3'", "^EPOCHS must be a whole number"),
     )
     def test_rejects(self, binding, message):
-        recipes.parse(["quickstart.gin"], ["WIDTH = 1", binding])
+        recipe = recipes.parse(["quickstart.gin"], ["WIDTH = 1", binding])
         with self.assertRaisesRegex(InputError, message) as caught:
-            self.pretrain()
+            self.pretrain(recipe)
         self.assertNotIn("\n", str(caught.exception))
 
     def test_recipe_without_a_base(self):
         path = self.directory / "mine.gin"
         path.write_text("EPOCHS = 3\n")
-        recipes.parse([str(path)])
+        recipe = recipes.parse([path])
         with self.assertRaisesRegex(InputError, "no DATASET: name one with --dataset"):
-            self.pretrain()
+            self.pretrain(recipe)
         with self.assertRaisesRegex(InputError, "CenterView without 'image_size': include"):
-            self.pretrain(dataset="digits")
-
-    def test_init_from(self):
-        recipes.parse(["quickstart.gin"], ["WIDTH = 1"])
-        with self.assertRaisesRegex(InputError, "no model 'r51'"):
-            self.pretrain(init_from="r51")
-        (self.directory / "saved_model").mkdir()
-        (self.directory / "saved_model" / "saved_model.pb").touch()
-        end = InputError("The end.")
-        for init_from in (str(self.directory), None):
-            with (
-                mock.patch.object(recipes.pretraining, "run", side_effect=end) as run,
-                self.assertRaisesRegex(InputError, "The end"),
-            ):
-                self.pretrain(init_from=init_from)
-            *_, settings, _, initialize = run.call_args.args
-            self.assertEqual(f"\nINIT_FROM = {init_from!r}\n" in settings(), init_from is not None)
-            self.assertEqual(initialize is not None, init_from is not None)
-        # A run's config is a recipe, with this line too.
-        path = self.directory / "config.gin"
-        path.write_text(f"INIT_FROM = {init_from!r}\n{gin.config_str()}")
-        recipes.parse([str(path)])
-
-    def test_trains_where_labels_measure_nothing(self):
-        recipes.parse(["quickstart.gin"])
-        digits = memory.load_digits()
-        alike = digits.subset(np.flatnonzero(digits.labels == 3), "threes")
-        end = InputError("The end.")
-        with (
-            mock.patch.object(catalog, "open_source", lambda *_: alike),
-            mock.patch.object(recipes.pretraining, "run", side_effect=end) as run,
-            self.assertLogs(level="WARNING") as logs,
-            self.assertRaisesRegex(InputError, "The end"),
-        ):
-            self.pretrain(dataset="threes")
-        *_, monitors, _ = run.call_args.args
-        self.assertEmpty(monitors)
-        self.assertIn("not measured during training: threes has one class only", logs.output[0])
+            self.pretrain(recipe, dataset="digits")
 
     def test_faults_of_ours_stay_as_they_are(self):
         for error in (ValueError("plain"), TypeError("In call to configurable 'pretrain' (x)")):

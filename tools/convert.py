@@ -1,37 +1,6 @@
-"""Makes a SavedModel of a PyTorch checkpoint, and files for PyTorch and Detectron2 of a SavedModel.
+"""`csml-tf convert` from a checkout."""
 
-python tools/convert.py --checkpoint=moco_v2_800ep_pretrain.pth.tar --arch=resnet50 --output=DIR
-python tools/convert.py --model=runs/r50 --to=torch --output=r50.pth
-python tools/convert.py --model=runs/r50 --to=detectron2 --output=r50.pkl
-"""
-
-from absl import flags
-
-from csml_tf import command
-from csml_tf.conversion import architecture, convert
-
-_OUTPUT = flags.DEFINE_string("output", None, "SavedModel folder, or file, to write", required=True)
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, ".pth, .pth.tar or .safetensors to read.")
-_ARCH = flags.DEFINE_enum(
-    "arch", None, architecture.NAMES, "What --checkpoint has to be; default: what it is."
-)
-_MEAN = flags.DEFINE_list(
-    "mean", None, "Of each channel of RGB in [0, 1], for --checkpoint; default: ImageNet's."
-)
-_STD = flags.DEFINE_list("std", None, "The same for the standard deviation.")
-_MODEL = flags.DEFINE_string("model", None, "Run directory or SavedModel folder to read.")
-_TO = flags.DEFINE_enum("to", None, convert.TO, "What to make of --model.")
-_HEAD = flags.DEFINE_bool(
-    "head", None, "Whether the projection head comes along; default: from PyTorch where it fits."
-)
-
-
-def main(argv):
-    del argv
-    source = {"checkpoint": _CHECKPOINT.value, "model": _MODEL.value, "to": _TO.value}
-    images = {"mean": _MEAN.value, "std": _STD.value}
-    print(convert.convert(_OUTPUT.value, **source, arch=_ARCH.value, head=_HEAD.value, **images))
-
+from csml_tf import cli
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run("convert")

@@ -1,44 +1,6 @@
-"""Pretrains an encoder as a recipe says; the same command again goes on with the run.
+"""`csml-tf train` from a checkout."""
 
-python tools/train.py --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
-"""
-
-import pathlib
-
-from absl import flags
-
-from csml_tf import command, recipes
-from csml_tf.training import strategies
-
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the run lives; default runs/<recipe>.")
-_GIN_FILES = flags.DEFINE_multi_string(
-    "gin_file", None, "Recipe, found in gin_configs/ too", required=True
-)
-_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Override: 'EPOCHS = 10'")
-_DATASET = flags.DEFINE_string(
-    "dataset", None, "TFDS name, folder:DIR or digits; default: the recipe's DATASET."
-)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
-_DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
-_INIT_FROM = flags.DEFINE_string(
-    "init_from", None, "Run directory or SavedModel folder whose weights a new run begins with."
-)
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
-_TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
-_WORKER_TIMEOUT_S = flags.DEFINE_integer(
-    "worker_timeout_s", 1800, "Of multi_worker: the longest wait for another worker.", lower_bound=1
-)
-
-
-def main(argv):
-    del argv
-    # Must come before any TensorFlow operation.
-    strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
-    recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
-    model_dir = _MODEL_DIR.value or f"runs/{pathlib.Path(_GIN_FILES.value[-1]).stem}"
-    data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
-    print(recipes.pretrain(model_dir, strategy, *data, _INIT_FROM.value))
-
+from csml_tf import cli
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run("train")

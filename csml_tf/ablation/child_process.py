@@ -1,4 +1,4 @@
-"""A tool as a child process: shown while it runs, told of signals, with its last words kept."""
+"""A verb as a child process: shown while it runs, told of signals, with its last words kept."""
 
 import contextlib
 import os
@@ -11,15 +11,18 @@ from csml_tf.training.stop_signals import Stopped
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _KEPT_BYTES = 4096
+# Not the console command, which an environment that uses a checkout may lack.
+_COMMAND = (sys.executable, "-m", "csml_tf.cli")
 
 
-def run(command, lock=None):
-    """Runs a command to its end; what it prints appears on stderr at once.
+def run(verb, arguments, lock=None):
+    """Runs `csml-tf VERB` to its end; what it prints appears on stderr at once.
 
     SIGTERM and Ctrl-C go to the child, which saves what it has done; then this ends, too.
 
     Args:
-        command: list of words.
+        verb: one of `cli.VERBS`.
+        arguments: list of words.
         lock: open file that the child is to hold as long as it lives, even if it outlives
             this process; None for none.
 
@@ -31,7 +34,7 @@ def run(command, lock=None):
     """
     # In a session of its own it hears of Ctrl-C from here only, so once.
     child = subprocess.Popen(
-        command,
+        [*_COMMAND, verb, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
@@ -50,7 +53,7 @@ def run(command, lock=None):
             tail = (tail + some)[-_KEPT_BYTES:]
         code = child.wait()
     if received:
-        raise Stopped(received[0], f"while {command[1]} ran")
+        raise Stopped(received[0], f"while {verb} ran")
     lines = tail.decode(errors="replace").replace("\r", "\n").split("\n")
     return code, next((line.strip() for line in reversed(lines) if line.strip()), "")
 

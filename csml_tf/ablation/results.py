@@ -53,7 +53,7 @@ class Results:
         elif settings is None:
             raise InputError(
                 f"There is no ablation in {directory}, which has no {_FILE}: give --output a "
-                "folder that tools/ablate.py has written."
+                "folder that csml-tf ablate has written."
             )
 
     def _read(self, settings):

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import sys
 from typing import Optional
 
 from absl import logging
@@ -14,7 +13,6 @@ from csml_tf.errors import InputError
 from csml_tf.evaluation import protocols
 from csml_tf.training.run_directory import RunDirectory
 
-_TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 DEFAULT_PROTOCOLS = tuple(name for name in ("knn", "linear_cached") if name in protocols.NAMES)
 
 
@@ -105,26 +103,20 @@ def _run_one(plan, output, recipe, seed, found, lock):
     train += [] if plan.settings.dataset is None else [f"--dataset={plan.settings.dataset}"]
     data = [] if plan.data_dir is None else [f"--data_dir={plan.data_dir}"]
 
-    code, last_line = child_process.run(_tool("train.py", *train, *data), lock)
+    code, last_line = child_process.run("train", [*train, *data], lock)
     if code:
-        return {**entry, "failed": _fault("train.py", code, last_line)}
+        return {**entry, "failed": _fault("train", code, last_line)}
     entry["curve"] = results.read_curve(model_dir)
     dataset = plan.settings.dataset or RunDirectory(model_dir).dataset()
     for protocol in found.lacks(recipe, seed, plan.protocols):
         card = model_dir / f"{protocol}.json"
         options = [f"--protocol={protocol}", f"--model={model_dir}", f"--dataset={dataset}"]
-        code, last_line = child_process.run(
-            _tool("evaluate.py", *options, f"--json={card}", *data), lock
-        )
+        code, last_line = child_process.run("evaluate", [*options, f"--json={card}", *data], lock)
         if code:
-            return {**entry, "failed": _fault("evaluate.py", code, last_line)}
+            return {**entry, "failed": _fault("evaluate", code, last_line)}
         entry["protocols"] = {**entry["protocols"], protocol: json.loads(card.read_text())}
     return entry
 
 
-def _tool(name, *arguments):
-    return [sys.executable, str(_TOOLS / name), *arguments]
-
-
-def _fault(tool, code, last_line):
-    return f"{tool} has ended with {code}: {last_line}"
+def _fault(verb, code, last_line):
+    return f"{verb} has ended with {code}: {last_line}"

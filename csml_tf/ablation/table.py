@@ -147,7 +147,7 @@ def _command(recipe, num_seeds, settings, output):
     words = [f"--gin_file={recipe}", f"--seeds={num_seeds}", f"--output={output}"]
     words += [f"--gin_bindings={binding}" for binding in settings.gin_bindings]
     words += [] if settings.dataset is None else [f"--dataset={settings.dataset}"]
-    return f"python tools/ablate.py {shlex.join(words)}"
+    return f"csml-tf ablate {shlex.join(words)}"
 
 
 def _markdown(head, rows):

@@ -50,7 +50,7 @@ def export(
         image_size: height and width, pixels; None takes the size of the card. A TFLite model
             has this size and no other.
         licence: of the weights; None keeps what the card says.
-        results: JSON files of `tools/evaluate.py` for the card; of this very encoder.
+        results: JSON files of `csml-tf evaluate` for the card; of this very encoder.
 
     Returns:
         One line about the export.
@@ -177,7 +177,7 @@ def _check_output(directory, output):
 
 
 def _read_results(path, card):
-    """The card's "metrics" entries of a JSON file that `tools/evaluate.py` wrote."""
+    """The card's "metrics" entries of a JSON file that `csml-tf evaluate` wrote."""
     try:
         results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
         results = results if isinstance(results, list) else [results]
@@ -187,7 +187,7 @@ def _read_results(path, card):
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is no result with a top-1 accuracy ({error!r}): give a file that "
-            "tools/evaluate.py --json wrote."
+            "csml-tf evaluate --json wrote."
         ) from error
     for encoder in metrics:
         if encoder != card.get("id"):

@@ -1,6 +1,6 @@
 """The model card: what a set of weights is, where it comes from, how to use it.
 
-One dict of plain values, whoever writes it: the end of a run, `tools/export.py` or the zoo.
+One dict of plain values, whoever writes it: the end of a run, `csml-tf export` or the zoo.
 It lies beside the weights as JSON, and as `README.md` for people. Its entries, of which a
 model from elsewhere may lack some:
 

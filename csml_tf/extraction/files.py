@@ -82,7 +82,7 @@ class ParquetFile:
         except ImportError as error:
             raise InputError(
                 f"Parquet files are written by pyarrow, which cannot be imported ({error}): "
-                "`pip install -e '.[parquet]'`, or write NAME.npz."
+                "`pip install 'csml_tf[parquet]'`, or write NAME.npz."
             ) from error
         self._arrow = pyarrow
 

@@ -55,7 +55,7 @@ def by_probe(test, train, seed):
     if num_classes > _MAX_CLASSES:
         raise LeftOut(
             f"A matrix of {num_classes} classes cannot be read, {_MAX_CLASSES} is the most: "
-            "measure with tools/evaluate.py --json, which writes all numbers."
+            "measure with csml-tf evaluate --json, which writes all numbers."
         )
     from sklearn import linear_model, preprocessing  # They take a second to import.
 
@@ -78,7 +78,7 @@ def by_probe(test, train, seed):
         f"A quick probe: logistic regression (scikit-learn, C = {_INVERSE_PENALTY}) on the "
         f"standardised features of {len(rows):,} images of {train.source.name}, tested on "
         f"{len(test.source):,} of {test.source.name}: {np.trace(matrix) / matrix.sum():.1%} right. "
-        "For a figure to quote, run a linear protocol of tools/evaluate.py."
+        "For a figure to quote, run a linear protocol of csml-tf evaluate."
     )
 
 

@@ -1,4 +1,4 @@
-"""The protocol cards that tools/evaluate.py has left in a run directory, as a table."""
+"""The protocol cards that csml-tf evaluate has left in a run directory, as a table."""
 
 import dataclasses
 import html
@@ -38,7 +38,7 @@ def read(run_path):
             card.headline()
             card.encoder["sha256"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            faults.append(f"{path.name} is no protocol card of tools/evaluate.py: it is left out.")
+            faults.append(f"{path.name} is no protocol card of csml-tf evaluate: it is left out.")
             continue
         found.append(Measurement(path, card))
     return found, faults
@@ -61,7 +61,7 @@ def to_html(found, faults, run_path, dataset, weights):
     if not found:
         reason = " ".join([*faults, f"There is no protocol card in {folder}; this writes one:"])
         raise LeftOut(
-            f"{reason} mkdir -p {folder} && python tools/evaluate.py --protocol=knn "
+            f"{reason} mkdir -p {folder} && csml-tf evaluate --protocol=knn "
             f"--model={run_path} --dataset={dataset} --json={folder / 'knn.json'}"
         )
     rows = []

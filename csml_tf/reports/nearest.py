@@ -59,7 +59,7 @@ def mined(checkpoints, source, fingerprint, seed):
         )
     table, mined_at_epoch = found
     if mined_at_epoch < 0:
-        raise LeftOut("The neighbors are not mined yet: let tools/train.py finish an epoch.")
+        raise LeftOut("The neighbors are not mined yet: let csml-tf train finish an epoch.")
     if fingerprint != source.fingerprint or len(table) != len(source):
         raise LeftOut(
             f"The images of {source.name} are not those that the run was trained on, so the "

@@ -57,6 +57,6 @@ def render(record, tiles, parts):
         f'<div class="tiles">{head}</div>\n<table class="facts"><tbody>{facts}</tbody></table>\n'
         f"<nav>{''.join(links)}</nav></header>\n<main>\n"
         + "\n".join(sections)
-        + f"\n</main>\n<footer>Made by tools/report.py of {html.escape(code)}. "
+        + f"\n</main>\n<footer>Made by csml-tf report of {html.escape(code)}. "
         "All is in this file: nothing is loaded from elsewhere.</footer>\n</body>\n</html>\n"
     )

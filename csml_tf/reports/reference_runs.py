@@ -116,7 +116,7 @@ def add(record: RunRecord, folder) -> str:
     if record.rows[-1]["epoch"] != epochs:
         raise InputError(
             f"{record.name} is {record.progress()}: a reference is a whole run, let "
-            "tools/train.py finish it."
+            "csml-tf train finish it."
         )
     path = pathlib.Path(folder, FILE)
     protocol = record.knn()

@@ -134,7 +134,7 @@ def read(model_dir):
     if not rows:
         raise InputError(
             f"The run in {model_dir} has no finished epoch yet, its metrics.jsonl is empty or "
-            "missing: let tools/train.py finish one."
+            "missing: let csml-tf train finish one."
         )
     card_folder = pathlib.Path(directory.saved_model)
     try:

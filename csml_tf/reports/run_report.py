@@ -133,7 +133,7 @@ def _open(record, dataset, data_dir, max_train_images, seed):
             f"{str(error).rstrip('.')}; --noimages makes a report without images."
         ) from error
     if not record.directory.saved_model.exists():
-        sentence = "The run has exported no encoder yet: let tools/train.py finish it."
+        sentence = "The run has exported no encoder yet: let csml-tf train finish it."
         return _Data(pretrain, None, None, False, None, sentence)
     try:
         encoder = FrozenEncoder(record.directory.saved_model)

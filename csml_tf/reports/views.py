@@ -1,14 +1,47 @@
 """A page of anchors with all that is made of them, as the model gets it."""
 
+import pathlib
+
 import numpy as np
 
+from csml_tf.data.sources import catalog
 from csml_tf.reports import canvas
+from csml_tf.training import run_directory
 
 _COLUMN_INCHES = 1.35
 _ROW_INCHES = 1.6
 _MIN_WIDTH = 0.5
 # Of a view's frame, and of its window in the original.
 _COLORS = {"query": "tab:blue", "key": "tab:orange", "small": "tab:green"}
+
+
+def write(output, recipe, model_dir=None, dataset=None, data_dir=None, step=1):
+    """Draws a page of anchors, their views, neighbours and mixed images, as `views.png`.
+
+    Args:
+        output: folder of the page; made when missing.
+        recipe: `runs.Recipe`.
+        model_dir: the run directory that the recipe is of: its newest trained epoch is shown.
+            None shows what training would begin with, and random images for the neighbours
+            that are not mined yet.
+        dataset: data set string; None takes the recipe's.
+        data_dir: where TFDS finds its data sets; None takes TFDS' own default.
+        step: whose batch is shown, of the epoch, from 1.
+
+    Returns:
+        One line about the page.
+
+    Raises:
+        InputError: if there is no run, no checkpoint or no data, or no page can be written.
+    """
+    checkpoints = None if model_dir is None else run_directory.find(model_dir).checkpoints
+    canvas.prepare(output)
+    source = catalog.open_source(recipe.choose_dataset(dataset), "pretrain", data_dir)
+    shown = recipe.collect_step(source, recipe.make_center_view(), checkpoints, step - 1)
+    name = recipe.name if model_dir is None else pathlib.Path(model_dir).resolve().name
+    path = pathlib.Path(output, "views.png")
+    save_page(shown.anchors, f"{name} on {source.name}\n{shown.describe()}", path)
+    return f"{path}: {len(shown.anchors)} anchors of {name}, {shown.describe()}"
 
 
 def save_page(anchors, title, path):

@@ -31,7 +31,7 @@ def find(path):
     if not pathlib.Path(path, "config.gin").is_file():
         raise InputError(
             f"There is no run in {path}, which has no config.gin: give --model_dir a "
-            "folder that tools/train.py has written."
+            "folder that csml-tf train has written."
         )
     return RunDirectory(path)
 

@@ -1,4 +1,4 @@
-"""The neighbour table of a run, out of its newest checkpoint; no model is made for it."""
+"""The neighbor table of a run, out of its newest checkpoint; no model is made for it."""
 
 import tensorflow as tf
 

@@ -101,7 +101,7 @@ def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8)
         epoch = progress.epoch if progress.has_begun else progress.epoch - 1
         if epoch < 0:
             raise InputError(
-                f"There is no checkpoint in {checkpoints} yet: let tools/train.py finish an "
+                f"There is no checkpoint in {checkpoints} yet: let csml-tf train finish an "
                 "epoch, or give the recipe with --gin_file to see it before any training."
             )
     elif table is not None:

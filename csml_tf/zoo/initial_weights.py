@@ -37,8 +37,8 @@ def load(directory, model):
     head = getattr(loaded, "projection_head", None)
     has_head = head is not None and layer_weights.set_one(encoder.heads[level], head.get_weights())
     parts = {"backbone": True, f"head of {level}": has_head}
-    parts.update({f"head of {other}": False for other in encoder.levels[:-1]})
     parts.update(model.base.start_from(state, has_head))
+    parts.update({f"head of {other}": False for other in encoder.levels[:-1]})
     new = [name for name, is_taken in parts.items() if not is_taken]
     logging.info(
         "Beginning with the weights in %s: %s%s.",

@@ -10,7 +10,7 @@ from csml_tf.errors import InputError
 from csml_tf.zoo import cache
 from csml_tf.zoo.entry import Archive, Entry
 
-# In the order of MODEL_ZOO.md, whose tables `tools/report.py --zoo` writes from here.
+# In the order of MODEL_ZOO.md, whose tables `csml-tf report --zoo` writes from here.
 ENTRIES = (
     Entry(
         id="quickstart",
@@ -126,7 +126,7 @@ def find_saved_model(id_or_dir):
             return candidate
     if (directory / "checkpoints").exists():
         raise InputError(
-            f"The run in {directory} has no saved_model/ yet: let tools/train.py finish it."
+            f"The run in {directory} has no saved_model/ yet: let csml-tf train finish it."
         )
     entries = {entry.id: entry for entry in ENTRIES}
     entry = entries.get(str(id_or_dir))
@@ -134,7 +134,7 @@ def find_saved_model(id_or_dir):
         return cache.find(entry)
     if entry is not None:
         raise InputError(
-            f"{entry.id} is a recipe that is not trained yet: train it with tools/train.py "
+            f"{entry.id} is a recipe that is not trained yet: train it with csml-tf train "
             f"--gin_file={entry.id}.gin, then give its run directory."
         )
     near = difflib.get_close_matches(str(id_or_dir), list_models(), n=1)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from unittest import mock
 
 from absl.testing import absltest
 
@@ -19,8 +20,11 @@ from tests.training import tiny_run
 def run(script, *arguments, **options):
     """-> (what `child_process.run` returns, what appeared on stderr)."""
     shown = io.StringIO()
-    with contextlib.redirect_stderr(shown):
-        result = child_process.run([sys.executable, "-c", script, *arguments], **options)
+    with (
+        contextlib.redirect_stderr(shown),
+        mock.patch.object(child_process, "_COMMAND", (sys.executable, "-c")),
+    ):
+        result = child_process.run(script, arguments, **options)
     return result, shown.getvalue()
 
 
@@ -59,7 +63,7 @@ class RunTest(absltest.TestCase):
 
         handler = signal.getsignal(signal.SIGTERM)
         threading.Thread(target=stop).start()
-        with self.assertRaisesRegex(Stopped, "^Stopped by SIGTERM while -c ran: repeat"):
+        with self.assertRaisesRegex(Stopped, "(?s)^Stopped by SIGTERM while import .* ran: repeat"):
             run(script, str(self.folder))
         self.assertTrue((self.folder / "saved").exists())
         self.assertIs(signal.getsignal(signal.SIGTERM), handler)
@@ -69,10 +73,11 @@ class RunTest(absltest.TestCase):
         script = (
             "import os, signal, sys\n"
             "from csml_tf.ablation import child_process\n"
+            "child_process._COMMAND = (sys.executable, '-c')\n"
             "from csml_tf import whole_files\n"
             "child = 'import sys, time; print(1, flush=True); time.sleep(float(sys.argv[1]))'\n"
             "with whole_files.hold(sys.argv[1]) as lock:\n"
-            "    child_process.run([sys.executable, '-c', child, '4'], lock)\n"
+            "    child_process.run(child, ['4'], lock)\n"
         )
         parent = subprocess.Popen(
             [sys.executable, "-c", script, str(self.folder)], stderr=subprocess.PIPE

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from absl.testing import absltest, parameterized
 
+from csml_tf import cli
 from csml_tf.ablation import child_process, sequence
 from csml_tf.ablation.results import Results, Settings
 from csml_tf.errors import InputError
@@ -33,19 +34,17 @@ class SequenceTest(parameterized.TestCase):
         self.failing = {}
         self.enter_context(mock.patch.object(child_process, "run", self.stand_in))
 
-    def stand_in(self, command, lock):
-        """What the two tools leave, without their work."""
-        self.assertEqual(command[0], sys.executable)
+    def stand_in(self, verb, arguments, lock):
+        """What the two verbs leave, without their work."""
+        self.assertIn(verb, cli.VERBS)
         self.assertFalse(lock.closed)
-        tool = pathlib.Path(command[1]).name
-        self.assertTrue(pathlib.Path(command[1]).exists())
-        options = dict(word[2:].split("=", 1) for word in command[2:])
+        options = dict(word[2:].split("=", 1) for word in arguments)
         model_dir = pathlib.Path(options.get("model_dir") or options["model"])
         name = model_dir.relative_to(self.output).as_posix()
-        self.calls.append((tool, name, command[2:]))
-        if (tool, name) in self.failing:
-            return 2, self.failing[tool, name]
-        if tool == "train.py":
+        self.calls.append((verb, name, arguments))
+        if (verb, name) in self.failing:
+            return 2, self.failing[verb, name]
+        if verb == "train":
             model_dir.mkdir(parents=True, exist_ok=True)
             (model_dir / "metrics.jsonl").write_text(json.dumps(ROW))
             (model_dir / "config.gin").write_text("DATASET = 'own'\n")
@@ -58,14 +57,14 @@ class SequenceTest(parameterized.TestCase):
         options = {"settings": Settings(), "protocols": ("knn",), **options}
         return sequence.run(sequence.Plan(recipes, num_seeds, **options), self.output)
 
-    def names(self, tool):
-        return [name for called, name, _ in self.calls if called == tool]
+    def names(self, verb):
+        return [name for called, name, _ in self.calls if called == verb]
 
     def test_all_recipes_of_a_seed_come_before_the_next_seed(self):
         found = self.run_plan()
         order = ["a/seed0", "b/seed0", "a/seed1", "b/seed1"]
-        self.assertEqual(self.names("train.py"), order)
-        self.assertEqual(self.names("evaluate.py"), order)
+        self.assertEqual(self.names("train"), order)
+        self.assertEqual(self.names("evaluate"), order)
         self.assertEqual(found.exit_code(), 0)
         entry = found.entries["ablation/a.gin", 1]
         self.assertEqual(entry["model_dir"], "a/seed1")
@@ -111,28 +110,28 @@ class SequenceTest(parameterized.TestCase):
         self.run_plan(num_seeds=1)
         self.assertEmpty(self.calls)
         self.run_plan(("b.gin", "c.gin"), num_seeds=2)
-        self.assertEqual(self.names("train.py"), ["c/seed0", "b/seed1", "c/seed1"])
+        self.assertEqual(self.names("train"), ["c/seed0", "b/seed1", "c/seed1"])
 
     def test_another_protocol_is_added(self):
         self.run_plan(("a.gin",), 1)
         self.calls.clear()
         found = self.run_plan(("a.gin",), 1, protocols=("knn", "linear"))
-        self.assertEqual(self.names("evaluate.py"), ["a/seed0"])
+        self.assertEqual(self.names("evaluate"), ["a/seed0"])
         self.assertIn("--protocol=linear", self.calls[-1][2])
         self.assertEqual([*found.entries["a.gin", 0]["protocols"]], ["knn", "linear"])
 
-    @parameterized.parameters("train.py", "evaluate.py")
-    def test_a_failure_does_not_end_the_list(self, tool):
-        self.failing[tool, "a/seed0"] = "No space."
+    @parameterized.parameters("train", "evaluate")
+    def test_a_failure_does_not_end_the_list(self, verb):
+        self.failing[verb, "a/seed0"] = "No space."
         found = self.run_plan()
-        self.assertEqual(self.names("train.py"), ["a/seed0", "b/seed0", "a/seed1", "b/seed1"])
+        self.assertEqual(self.names("train"), ["a/seed0", "b/seed0", "a/seed1", "b/seed1"])
         failed = found.entries["ablation/a.gin", 0]["failed"]
-        self.assertEqual(failed, f"{tool} has ended with 2: No space.")
+        self.assertEqual(failed, f"{verb} has ended with 2: No space.")
         self.assertEqual(found.exit_code(), 1)
         self.calls.clear()
         self.failing.clear()
         found = self.run_plan()
-        self.assertEqual(self.names("train.py"), ["a/seed0"])
+        self.assertEqual(self.names("train"), ["a/seed0"])
         self.assertEqual(found.exit_code(), 0)
 
     @parameterized.parameters(

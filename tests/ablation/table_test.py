@@ -72,7 +72,7 @@ class TableTest(absltest.TestCase):
                 "knn": "50.00% ± 14.14%",  # Of 0.4 and 0.6: 0.1 times the root of 2.
                 "seconds of an epoch": "2.0 ± 0.0",
                 "images/s": "5 ± 0",
-                "command": "`python tools/ablate.py --gin_file=ablation/moco_v2.gin --seeds=2 "
+                "command": "`csml-tf ablate --gin_file=ablation/moco_v2.gin --seeds=2 "
                 "--output=runs/ablation`",
             },
         )

@@ -13,13 +13,13 @@ FOLDER = pathlib.Path(__file__).parents[2] / "gin_configs"
 TINY = ("DEPTH = 18", "WIDTH = 2", "NUM_NEGATIVES = 64", "IMAGE_SIZE = 32")
 
 SGD = {"TorchSGD.sgd_momentum": 0.9, "pretrain.make_optimizer": "TorchSGD", "pretrain.epochs": 200}
-MOCO = {"CsMl.query_kinds": ("image",), "CsMl.positive_weights": (1.0, 0.0)}
+MOCO = {"CrossSamples.query_kinds": ("image",), "CrossSamples.positive_weights": (1.0, 0.0)}
 # The authors' released code; the levels are ours.
 CSML = {
-    "CsMl.query_kinds": ("image", "neighbor", "mixed"),
-    "CsMl.positive_weights": (0.5, 0.5),
-    "CsMl.neighbor_warmup_epochs": 11,
-    "CsMl.cutmix_alpha": 2.0,
+    "CrossSamples.query_kinds": ("image", "neighbor", "mixed"),
+    "CrossSamples.positive_weights": (0.5, 0.5),
+    "CrossSamples.neighbor_warmup_epochs": 11,
+    "CrossSamples.cutmix_alpha": 2.0,
     "CsMl.level_weights": {"stage3": 1.0, "stage4": 1.0},
     "NeighborRefresh.num_neighbors": 5,
     "NeighborRefresh.every_epochs": 5,
@@ -32,9 +32,9 @@ MOCO_V2 = {
     "pretrain.global_batch_size": 256,
     "pretrain.learning_rate_per_256_images": 0.03,
     "TorchSGD.l2_weight_decay": 1e-4,
-    "CsMl.num_negatives": 65536,
-    "CsMl.ema_decay": 0.999,
-    "CsMl.temperature": 0.2,
+    "MoCo.num_negatives": 65536,
+    "MoCo.ema_decay": 0.999,
+    "MoCo.temperature": 0.2,
     "MultiLevelEncoder.hidden_layers": 1,
     "make_resnet.depth": 50,
     "make_resnet.width": 64,
@@ -59,7 +59,7 @@ MOCO_V2 = {
 # arXiv:1911.05722 and the code of its authors.
 MOCO_V1 = {
     **MOCO_V2,
-    "CsMl.temperature": 0.07,
+    "MoCo.temperature": 0.07,
     "MultiLevelEncoder.hidden_layers": 0,
     "pretrain.schedule": "step_schedule",
     "step_schedule.milestones": (0.6, 0.8),
@@ -75,9 +75,9 @@ CIFAR = {
     "DATASET": "cifar10",
     "pretrain.global_batch_size": 512,
     "TorchSGD.l2_weight_decay": 5e-4,
-    "CsMl.num_negatives": 4096,
-    "CsMl.ema_decay": 0.99,
-    "CsMl.temperature": 0.1,
+    "MoCo.num_negatives": 4096,
+    "MoCo.ema_decay": 0.99,
+    "MoCo.temperature": 0.1,
     "MultiLevelEncoder.hidden_layers": 0,
     "make_resnet.depth": 18,
     "make_resnet.stem": "cifar",
@@ -96,7 +96,7 @@ CIFAR = {
 # arXiv:2006.09882, Section 4: 2 x 224 + 6 x 96.
 MULTI_CROP = {
     "pretrain.epochs": 800,
-    "CsMl.num_small_views": 6,
+    "CrossSamples.num_small_views": 6,
     "ViewAugmentation.crop_scale": (0.14, 1.0),
     "pretrain.small_augmentation": "small/ViewAugmentation()",
     "small/ViewAugmentation.image_size": 96,
@@ -110,7 +110,7 @@ ABLATION = {
     "KnnMonitor.layer": "features",
     "KnnMonitor.every_epochs": 1,
 }
-ABLATION_CSML = {**ABLATION, **CSML, "CsMl.neighbor_warmup_epochs": 1}
+ABLATION_CSML = {**ABLATION, **CSML, "CrossSamples.neighbor_warmup_epochs": 1}
 LAST_LEVEL = {"CsMl.level_weights": {"stage4": 1.0}}
 VALUES = {
     "r50.gin": {**MOCO_V2, **CSML},
@@ -129,10 +129,10 @@ VALUES = {
         **CIFAR,
         **CSML,
         "pretrain.epochs": 20,
-        "CsMl.pairs": True,
-        "CsMl.positive_weights": (0.8, 0.2),
-        "CsMl.neighbor_warmup_epochs": 16,
-        "CsMl.cutmix_warmup_epochs": 16,
+        "CrossSamples.pairs": True,
+        "CrossSamples.positive_weights": (0.8, 0.2),
+        "CrossSamples.neighbor_warmup_epochs": 16,
+        "CrossSamples.cutmix_warmup_epochs": 16,
         "NeighborRefresh.every_epochs": 16,
         "KnnMonitor.layer": "features",
     },
@@ -142,32 +142,32 @@ VALUES = {
     "ablation/neighbors.gin": {
         **ABLATION_CSML,
         **LAST_LEVEL,
-        "CsMl.query_kinds": ("image", "neighbor"),
+        "CrossSamples.query_kinds": ("image", "neighbor"),
     },
     "ablation/cutmix.gin": {
         **ABLATION_CSML,
         **LAST_LEVEL,
-        "CsMl.query_kinds": ("image", "mixed"),
-        "CsMl.positive_weights": (1.0, 0.0),
+        "CrossSamples.query_kinds": ("image", "mixed"),
+        "CrossSamples.positive_weights": (1.0, 0.0),
     },
     "ablation/cross_samples.gin": {**ABLATION_CSML, **LAST_LEVEL},
     "ablation/csml.gin": {
         **ABLATION_CSML,
-        "CsMl.pairs": False,
-        "CsMl.cutmix_warmup_epochs": 0,
+        "CrossSamples.pairs": False,
+        "CrossSamples.cutmix_warmup_epochs": 0,
     },
     "ablation/csml_blocks.gin": {
         **ABLATION_CSML,
         "MultiLevelEncoder.extra_blocks": {"stage3": 1},
     },
-    "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CsMl.cutmix_warmup_epochs": 1},
-    "ablation/csml_pairs.gin": {**ABLATION_CSML, "CsMl.pairs": True},
-    "ablation/csml_late.gin": {**ABLATION_CSML, "CsMl.neighbor_warmup_epochs": 16},
+    "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CrossSamples.cutmix_warmup_epochs": 1},
+    "ablation/csml_pairs.gin": {**ABLATION_CSML, "CrossSamples.pairs": True},
+    "ablation/csml_late.gin": {**ABLATION_CSML, "CrossSamples.neighbor_warmup_epochs": 16},
     "ablation/csml_pairs_late.gin": {
         **ABLATION_CSML,
-        "CsMl.neighbor_warmup_epochs": 16,
-        "CsMl.pairs": True,
-        "CsMl.query_kinds": ("image", "neighbor"),
+        "CrossSamples.neighbor_warmup_epochs": 16,
+        "CrossSamples.pairs": True,
+        "CrossSamples.query_kinds": ("image", "neighbor"),
     },
 }
 LAST_HEAD = {"stage4": 128}
@@ -231,11 +231,11 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
     def test_builds(self, name):
         recipes.parse([name], TINY)
         model = gin.get_configurable("CsMl")(seed=0, num_images=64)
-        uses_neighbors = value("CsMl.query_kinds") != ("image",)
+        uses_neighbors = value("CrossSamples.query_kinds") != ("image",)
         self.assertEqual(model.uses_neighbors, uses_neighbors)
         heads = HEADS.get(name, TWO_HEADS if uses_neighbors else LAST_HEAD)
         self.assertEqual(model.query_encoder.head_dims, heads)
-        self.assertEqual(model.neighbor_warmup_epochs, value("CsMl.neighbor_warmup_epochs"))
+        self.assertEqual(model.neighbor_warmup_epochs, value("CrossSamples.neighbor_warmup_epochs"))
         self.assertEqual(model.query_encoder.bn_groups, value("make_resnet.bn_groups"))
         self.assertEqual(model.num_negatives, 64)
         embeddings = model(tf.zeros([8, 32, 32, 3]))

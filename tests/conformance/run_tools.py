@@ -28,6 +28,9 @@ def run(call):
             print(f"Traceback: {type(error).__name__}: {error}", file=stderr)
     for name in {*flags.FLAGS} - known:
         delattr(flags.FLAGS, name)
+    # Each verb defines its flags anew.
+    for name in [name for name in sys.modules if name.startswith("csml_tf.verbs.")]:
+        del sys.modules[name]
     return [code, stdout.getvalue(), stderr.getvalue()]
 
 

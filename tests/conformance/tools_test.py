@@ -1,5 +1,6 @@
 """Every tool: its help, its exit codes, and one sentence for each bad input."""
 
+import ast
 import json
 import pathlib
 import re
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import absltest
 
+from csml_tf import cli
 from csml_tf.export import saved_model
 from tests.data.sources import image_files
 from tests.reports import tiny_record
@@ -173,7 +175,7 @@ class ToolsTest(absltest.TestCase):
             "unfinished run": (
                 evaluate(f"--model={folder}/unfinished"),
                 2,
-                "let tools/train.py finish",
+                "let csml-tf train finish",
             ),
             "no labels": (
                 evaluate(model, dataset=f"folder:{folder}/flat"),
@@ -399,7 +401,7 @@ class ToolsTest(absltest.TestCase):
             "export: no run": (
                 export(f"--model_dir={folder}/unfinished", exported),
                 2,
-                "let tools/train.py finish",
+                "let csml-tf train finish",
             ),
             "export: precision": (
                 export(saved, exported, "--format=keras", "--precision=int8"),
@@ -473,7 +475,9 @@ class ToolsTest(absltest.TestCase):
 
     def test_help(self):
         for tool in TOOLS:
-            usage = (ROOT / tool).read_text().split('"""')[1].strip()
+            verb = ROOT / "csml_tf" / "verbs" / pathlib.Path(tool).name
+            usage = ast.get_docstring(ast.parse(verb.read_text()))
+            usage = usage.replace(f"csml-tf {verb.stem}", f"python {tool}")
             for flag in ("--help", "--helpfull"):
                 with self.subTest(f"{tool} {flag}"):
                     code, stdout, stderr = self.results[f"{tool} {flag}"]
@@ -575,6 +579,9 @@ class ToolsTest(absltest.TestCase):
         code, stdout, _ = self.results["benchmark"]
         self.assertEqual((code, stdout.count("\n")), (0, 1))
         self.assertEqual(json.loads(stdout)["bench"], "knn")
+
+    def test_a_tool_for_each_verb(self):
+        self.assertEqual(TOOLS, sorted(f"tools/{verb}.py" for verb in cli.VERBS))
 
     def test_real_process_without_chatter(self):
         process = subprocess.run(

@@ -78,7 +78,7 @@ def fixed_boxes(boxes):
 ALL_KINDS = ("image", "neighbor", "mixed")
 TWO_LEVELS = {"stage3": 4, "stage4": 5}
 SETTINGS = [
-    # The authors', with and without neighbours as positives.
+    # The authors', with and without neighbors as positives.
     ("authors", {"epoch": 11}, {"own": 0.5, "other": 0.5}),
     ("warm_up", {"epoch": 10}, {"own": 1.0, "other": 0.0}),
     ("no_warm_up", {"epoch": 0, "neighbor_warmup_epochs": 0}, {"own": 0.5, "other": 0.5}),
@@ -341,7 +341,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             chosen = {name: rows[anchor::2] for name, rows in views.items()}
             chosen.update({f"neighbor_{name}": rows[neighbor::2] for name, rows in views.items()})
             roles.append(loss(chosen))
-        # Images and neighbours change places; only what is mixed into what differs.
+        # Images and neighbors change places; only what is mixed into what differs.
         self.assertEqual(abs(roles[0] - roles[1]) > 1e-4, "mixed" in kinds)
         self.assertAllClose(loss(views, pairs=True), np.mean(roles), rtol=1e-5)
 

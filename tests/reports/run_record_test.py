@@ -74,8 +74,8 @@ class RunRecordTest(parameterized.TestCase):
         gin.get_configurable("CsMl")(seed=0, num_images=64)
         config = gin.operative_config_str().replace("{", "{{").replace("}", "}}")
         record = self.read(config=config)
-        self.assertEqual(record.setting("CsMl.neighbor_warmup_epochs"), 8)
-        self.assertEqual(record.setting("CsMl.cutmix_warmup_epochs"), 8)
+        self.assertEqual(record.setting("CrossSamples.neighbor_warmup_epochs"), 8)
+        self.assertEqual(record.setting("CrossSamples.cutmix_warmup_epochs"), 8)
 
     @parameterized.parameters(
         (0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7505, "2 h 5 min")

@@ -176,7 +176,7 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn("no neighbor table", reasons["Neighbors"])
         self.assertIn("normal. From epoch 3 on", (self.output / run_report.PAGE).read_text())
         for title in PARTS[3:6]:
-            self.assertIn("exported no encoder yet: let tools/train.py finish", reasons[title])
+            self.assertIn("exported no encoder yet: let csml-tf train finish", reasons[title])
 
     def test_moco_without_labels(self):
         reasons = self.report(tiny_record.make_rows(3, neighbors=False, knn=False))

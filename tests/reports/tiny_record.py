@@ -14,7 +14,7 @@ pretrain.epochs = %EPOCHS
 pretrain.global_batch_size = 16
 pretrain.make_model = @CsMl
 pretrain.seed = 0
-CsMl.neighbor_warmup_epochs = 2
+CrossSamples.neighbor_warmup_epochs = 2
 DATA_FINGERPRINT = '{fingerprint}'
 """
 PROTOCOL = "k=20, temperature=0.1, layer=features"

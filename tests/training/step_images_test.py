@@ -154,7 +154,7 @@ class CollectTest(tf.test.TestCase):
         with self.assertRaisesRegex(InputError, "steps 1 to 3, got 4"):
             collect(step=STEPS)
         directory = tiny_run.make_temp_dir(self.addCleanup)
-        with self.assertRaisesRegex(InputError, "no checkpoint in .* yet: let tools/train.py"):
+        with self.assertRaisesRegex(InputError, "no checkpoint in .* yet: let csml-tf train"):
             collect(checkpoints=directory)
 
 

@@ -44,7 +44,7 @@ class RegistryTest(tf.test.TestCase):
 
     def test_unfinished_run(self):
         (self.run_dir / "checkpoints").mkdir()
-        with self.assertRaisesRegex(InputError, "no saved_model/ yet: let tools/train.py finish"):
+        with self.assertRaisesRegex(InputError, "no saved_model/ yet: let csml-tf train finish"):
             csml_tf.load_model(self.run_dir)
 
     def test_no_such_model(self):

@@ -1,0 +1,194 @@
+"""What a pretraining command does: train, export the encoder, write its card."""
+
+import dataclasses
+import functools
+import shlex
+from collections.abc import Sequence
+from typing import Any, Callable, Optional, Union
+
+from absl import logging
+
+from csml_tf import code_version
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import catalog
+from csml_tf.data.sources.base import ImageSource
+from csml_tf.errors import InputError
+from csml_tf.evaluation import labelled_pair
+from csml_tf.export import model_card, saved_model
+from csml_tf.training import workers
+from csml_tf.training.run_directory import RunDirectory
+from csml_tf.zoo import initial_weights, registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a run needs to know, however it is written down; `recipes.parse` makes one of gin.
+
+    Attributes:
+        files: names of the recipe's files.
+        bindings: overrides of them, such as "EPOCHS = 10".
+        name: of the run's directory, where none is given.
+        dataset: data set string; None where the recipe names none.
+        knobs: {name: value}, for the card.
+        settings: function of no arguments that returns, once everything is built, all
+            settings in effect as text.
+        make_center_view: function of no arguments that returns a `CenterView`.
+        make_monitors: function of (train source, test source, center_view) that returns the
+            `monitors` of `training.pretrain.run`.
+        train: `training.pretrain.run` but for what the recipe sets; returns the model.
+        collect_step: `training.step_images.collect` but for what the recipe sets.
+    """
+
+    files: Sequence[str]
+    bindings: Sequence[str]
+    name: str
+    dataset: Optional[str]
+    knobs: dict
+    settings: Callable[[], str]
+    make_center_view: Callable[[], CenterView]
+    make_monitors: Callable[..., list]
+    train: Callable[..., Any]
+    collect_step: Callable[..., Any]
+
+    def describe(self) -> str:
+        """Files and overrides, in a line: "r50.gin with EPOCHS = 10"."""
+        files = ", ".join(name.rpartition("/")[2] for name in self.files)
+        overrides = ", ".join(" ".join(binding.split()) for binding in self.bindings)
+        return f"{files} with {overrides}" if overrides else files
+
+    def choose_dataset(self, dataset: Optional[str] = None) -> str:
+        """The data set given, or else the recipe's own.
+
+        Raises:
+            InputError: if there is neither.
+        """
+        dataset = dataset or self.dataset
+        if dataset is None:
+            raise InputError("The recipe sets no DATASET: name one with --dataset.")
+        return dataset
+
+
+def pretrain(
+    recipe: Recipe,
+    model_dir: Optional[str],
+    strategy,
+    dataset: Union[str, ImageSource, None] = None,
+    data_dir: Optional[str] = None,
+    download: bool = False,
+    init_from: Optional[str] = None,
+    callbacks: Sequence = (),
+) -> RunDirectory:
+    """Trains as a recipe says, and exports the encoder; goes on where an earlier call ended.
+
+    Args:
+        recipe: `Recipe`.
+        model_dir: the run directory; None takes `runs/<name of the recipe>`.
+        strategy: `tf.distribute.Strategy`.
+        dataset: data set string, or a source of images; None takes the recipe's.
+        data_dir: where TFDS finds its data sets; None takes TFDS' own default.
+        download: whether TFDS may download the data set.
+        init_from: run directory or SavedModel folder whose weights a new run begins with; None
+            begins with random ones.
+        callbacks: Keras callbacks of the training; none leaves those of the recipe.
+
+    Returns:
+        The directory of the finished run.
+
+    Raises:
+        InputError: if recipe, data and run directory do not fit each other.
+    """
+    given = recipe.choose_dataset(dataset) if not isinstance(dataset, ImageSource) else dataset
+    if isinstance(given, ImageSource):
+        source, name = given, given.name
+    else:
+        source, name = catalog.open_source(given, "pretrain", data_dir, download), given
+    logging.info("%s: %d images", source.name, len(source))
+    directory = RunDirectory(model_dir or f"runs/{recipe.name}")
+    initialize, origin = None, ""
+    if init_from is not None:
+        found = registry.find_saved_model(init_from)
+        initialize = functools.partial(initial_weights.load, found)
+        origin = f"INIT_FROM = {str(init_from)!r}\n"
+
+    def settings():
+        notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
+        return f"{notes}DATASET = {name!r}\n{origin}{recipe.settings()}"
+
+    center_view = recipe.make_center_view()
+    pair = None if isinstance(given, ImageSource) else _open_pair(source, given, data_dir)
+    monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
+    model = recipe.train(
+        *(directory, source, strategy, center_view, settings, monitors, initialize),
+        tuple(callbacks),
+    )
+    card = {
+        **_describe(recipe, model, source, center_view, directory),
+        "command": _describe_command(recipe, dataset, init_from),
+    }
+    with workers.own_directory(strategy, directory) as own_directory:
+        saved_model.export(
+            model.encoder, own_directory.saved_model, center_view.mean, center_view.std, card
+        )
+        workers.meet(strategy)
+    return directory
+
+
+def _open_pair(source, dataset, data_dir):
+    """The labelled sources that accuracy is measured by; None where there are none."""
+    if source.labels is None:
+        logging.info("%s has no labels: accuracy is not measured.", source.name)
+        return None
+    train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    try:
+        labelled_pair.check(train, test)
+    except InputError as error:  # Training does without.
+        logging.warning("Accuracy is not measured during training: %s", error)
+        return None
+    return train, test
+
+
+def _describe(recipe, model, source, center_view, directory):
+    """The card of the run's encoder, but for the command."""
+    return {
+        "id": directory.path.resolve().name,
+        "recipe": recipe.knobs,
+        "data": source.name,
+        "data_fingerprint": source.fingerprint,
+        "image_size": center_view.image_size,
+        "resize_size": center_view.resize_size,
+        "feature_dim": model.encoder.feature_dim,
+        "epochs": int(model.epoch.numpy()) + 1,
+        "trained_by": directory.read_notes().get("Code", "not recorded"),
+        "csml_tf": code_version.version(),
+        "commit": code_version.commit(),
+        "curve": _read_curve(directory),
+        "metrics": _read_metrics(directory),
+    }
+
+
+def _describe_command(recipe, dataset, init_from):
+    """What trains once more as the recipe says, wherever its data may lie."""
+    if isinstance(dataset, ImageSource):
+        options = "".join(f", {binding.replace(' = ', '=')}" for binding in recipe.bindings)
+        options += "" if init_from is None else f", init_from={str(init_from)!r}"
+        return f"csml_tf.pretrain(images, {recipe.files[-1]!r}{options})"
+    words = [f"--gin_file={name}" for name in recipe.files]
+    words += [f"--gin_bindings={' '.join(binding.split())}" for binding in recipe.bindings]
+    words += [] if dataset is None else [f"--dataset={dataset}"]
+    words += [] if init_from is None else [f"--init_from={init_from}"]
+    return f"csml-tf train {shlex.join(words)}"
+
+
+def _read_curve(directory):
+    """Loss and accuracy by epochs."""
+    names = ("epoch", "loss", "knn_top1")
+    return [{name: row[name] for name in names if name in row} for row in directory.read_metrics()]
+
+
+def _read_metrics(directory):
+    """What a finished run measured last."""
+    return [
+        model_card.metric("kNN top-1", row["knn_top1"], row["knn_protocol"])
+        for row in directory.read_metrics()[-1:]
+        if "knn_top1" in row
+    ]

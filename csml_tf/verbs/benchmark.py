@@ -1,0 +1,111 @@
+"""Measures speed and memory; prints one line of JSON.
+
+csml-tf benchmark step --arch=resnet18 --stem=cifar --res=32 --batch=64 --queue=16384
+csml-tf benchmark pipeline --dataset=folder:photos --res=224 --batch=32
+csml-tf benchmark knn --n=50000 --d=512 --k=5
+csml-tf benchmark extract --arch=resnet50 --res=224 --batch=32
+"""
+
+import json
+
+from absl import flags
+
+from csml_tf.benchmarks import extract, knn, pipeline, step
+from csml_tf.data import pipeline as input_pipeline
+from csml_tf.errors import InputError
+from csml_tf.models import resnet
+
+NUM_ARGUMENTS = 1  # What is measured.
+
+_METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
+_RES = flags.DEFINE_integer("res", 224, "Height and width of a view or image, pixels.")
+_BATCH = flags.DEFINE_integer("batch", 16, "Anchors per step, or images per call.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
+
+_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step, extract: network.")
+_STEM = flags.DEFINE_enum(
+    "stem", "imagenet", resnet.STEMS, "step, extract: first layers of the network."
+)
+_WIDTH = flags.DEFINE_integer("width", 64, "step, extract: channels of the stem.")
+_QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
+_STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the median counts.")
+_WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the timed ones.")
+_PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
+
+_DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
+_AUGMENT_ON = flags.DEFINE_enum(
+    "augment_on", "host", input_pipeline.AUGMENT_ON, "pipeline: where colours and blur are done."
+)
+_NO_BLUR = flags.DEFINE_bool("no_blur", False, "pipeline: leave the blur out.")
+_WINDOWS = flags.DEFINE_integer("windows", 5, "pipeline: timed windows; the median counts.")
+_WINDOW_S = flags.DEFINE_float("window_s", 2.0, "pipeline: shortest window, seconds.")
+
+_N = flags.DEFINE_integer("n", 50000, "knn: rows.")
+_D = flags.DEFINE_integer("d", 512, "knn: columns.")
+_K = flags.DEFINE_integer("k", 5, "knn: neighbors of a row.")
+_REPEATS = flags.DEFINE_integer("repeats", 3, "knn: timed searches; the median counts.")
+
+
+def measure_step():
+    return step.measure(
+        _METHOD.value,
+        _ARCH.value,
+        _STEM.value,
+        _WIDTH.value,
+        _RES.value,
+        _BATCH.value,
+        _QUEUE.value,
+        _STEPS.value,
+        _WARMUP.value,
+        _PAIRS.value,
+    )
+
+
+def measure_pipeline():
+    return pipeline.measure(
+        _DATASET.value,
+        _DATA_DIR.value,
+        _METHOD.value,
+        _RES.value,
+        _BATCH.value,
+        _AUGMENT_ON.value,
+        not _NO_BLUR.value,
+        _WINDOWS.value,
+        _WINDOW_S.value,
+        _SEED.value,
+    )
+
+
+def measure_knn():
+    return knn.measure(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value)
+
+
+def measure_extract():
+    return extract.measure(
+        _ARCH.value,
+        _STEM.value,
+        _WIDTH.value,
+        _RES.value,
+        _BATCH.value,
+        _STEPS.value,
+        _WARMUP.value,
+    )
+
+
+_BENCHMARKS = {
+    "step": measure_step,
+    "pipeline": measure_pipeline,
+    "knn": measure_knn,
+    "extract": measure_extract,
+}
+
+
+def main(argv):
+    measure = _BENCHMARKS.get(" ".join(argv[1:]))
+    if measure is None:
+        raise InputError(
+            f"Say what to measure, one of {', '.join(_BENCHMARKS)}: "
+            "csml-tf benchmark pipeline --dataset=folder:photos."
+        )
+    print(json.dumps(measure()))

@@ -1,0 +1,50 @@
+"""Exports an encoder in another format or precision, with a model card.
+
+csml-tf export --model_dir=runs/r50 --output=exports/r50
+csml-tf export --model_dir=runs/r50 --output=exports/r50_half --precision=float16
+csml-tf export --model_dir=runs/r50 --output=exports/r50_lite --format=tflite
+
+--precision=int8 of --format=tflite needs images, --dataset=folder:photos for example.
+"""
+
+from absl import flags
+
+from csml_tf.export import formats
+from csml_tf.zoo import registry
+
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Finished run, SavedModel folder, or id of a published model.", required=True
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of the export; an older export is replaced.", required=True
+)
+_FORMAT = flags.DEFINE_enum("format", "saved_model", formats.FORMATS, "Of what is written.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", ["float32", "float16", "int8"], "Of the weights; int8: TFLite only."
+)
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "Images to compare on, and for the scales of int8: TFDS name or folder:DIR."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
+_LICENCE = flags.DEFINE_string("licence", None, "Of the weights, for the card.")
+_RESULTS = flags.DEFINE_multi_string(
+    "results", [], "JSON of csml-tf evaluate on this model, for the card."
+)
+
+
+def main(argv):
+    del argv
+    print(
+        formats.export(
+            registry.find_saved_model(_MODEL_DIR.value),
+            _OUTPUT.value,
+            _FORMAT.value,
+            _PRECISION.value,
+            _DATASET.value,
+            _DATA_DIR.value,
+            _IMAGE_SIZE.value,
+            _LICENCE.value,
+            _RESULTS.value,
+        )
+    )

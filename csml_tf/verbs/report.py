@@ -1,0 +1,86 @@
+"""Writes a run's report, one HTML page and its pictures; draws what a recipe trains on.
+
+csml-tf report --model_dir=runs/quickstart --output=reports/quickstart
+csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --views
+csml-tf report --gin_file=r50.gin --dataset=folder:photos --output=reports/r50 --views
+csml-tf report --zoo --output=.
+csml-tf report --model_dir=runs/quickstart --reference --output=csml_tf/reports
+"""
+
+from absl import flags
+
+from csml_tf import recipes
+from csml_tf.errors import InputError
+from csml_tf.reports import reference_runs, run_record, run_report, views
+from csml_tf.zoo import table
+from csml_tf.training import run_directory
+
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "TFDS name, folder:DIR or digits; default: that of the run or recipe."
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
+_IMAGES = flags.DEFINE_bool("images", True, "The parts of the page that need the data set.")
+_MAP = flags.DEFINE_bool("map", True, "The map of the features, and the projector's files.")
+_TRAIN_IMAGES = flags.DEFINE_integer(
+    "train_images", 50_000, "Training images to search for what is nearest to unseen ones."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws of images, and of the map.")
+
+_VIEWS = flags.DEFINE_bool(
+    "views", False, "In place of the page: anchors, their views, neighbors and mixed images."
+)
+_GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "--views: recipe, in place of a run")
+_GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "--views: 'IMAGE_SIZE = 96'")
+_STEP = flags.DEFINE_integer("step", 1, "--views: whose batch to show, of the epoch.")
+_REFERENCE = flags.DEFINE_bool(
+    "reference", False, "In place of the page: add the run to the reference runs of the folder."
+)
+_ZOO = flags.DEFINE_bool(
+    "zoo", False, "In place of the page: the tables of the MODEL_ZOO.md in the output folder."
+)
+
+
+def write_views():
+    model_dir, gin_files = _MODEL_DIR.value, _GIN_FILES.value
+    if bool(model_dir) == bool(gin_files) or (model_dir and _GIN_BINDINGS.value):
+        raise InputError(
+            "Give either --model_dir, a run, or --gin_file, a recipe with its --gin_bindings."
+        )
+    recipe = recipes.parse(
+        [run_directory.find(model_dir).config] if model_dir else gin_files, _GIN_BINDINGS.value
+    )
+    return views.write(
+        *(_OUTPUT.value, recipe, model_dir, _DATASET.value, _DATA_DIR.value, _STEP.value)
+    )
+
+
+def write_page():
+    if not _MODEL_DIR.value or _GIN_FILES.value or _GIN_BINDINGS.value:
+        raise InputError(
+            "A report is about a run, --model_dir, alone; with --views it can be about a recipe, "
+            "--gin_file, too."
+        )
+    return run_report.write(
+        _MODEL_DIR.value,
+        _OUTPUT.value,
+        _DATASET.value,
+        _DATA_DIR.value,
+        _IMAGES.value,
+        _MAP.value,
+        _TRAIN_IMAGES.value,
+        _SEED.value,
+    )
+
+
+def main(argv):
+    del argv
+    if _ZOO.value:
+        print(table.update(_OUTPUT.value))
+    elif _REFERENCE.value:
+        if not _MODEL_DIR.value:
+            raise InputError("--reference adds a run: give its directory as --model_dir.")
+        print(reference_runs.add(run_record.read(_MODEL_DIR.value), _OUTPUT.value))
+    else:
+        print(write_views() if _VIEWS.value else write_page())

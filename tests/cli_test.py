@@ -1,0 +1,69 @@
+import contextlib
+import io
+import subprocess
+import sys
+from unittest import mock
+
+from absl.testing import absltest, parameterized
+
+from csml_tf import cli, command
+
+
+class MainTest(parameterized.TestCase):
+    def call(self, *words):
+        """-> (exit code, text on stdout, text on stderr)."""
+        stdout, stderr = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", ["/usr/bin/csml-tf", *words]),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+            self.assertRaises(SystemExit) as end,
+        ):
+            cli.main()
+        return end.exception.code, stdout.getvalue(), stderr.getvalue()
+
+    @parameterized.parameters(([], 2), (["--help"], 0), (["help"], 0))
+    def test_overview_is_one_screen(self, words, code):
+        actual, text, stderr = self.call(*words)
+        self.assertEqual((actual, stderr), (code, ""))
+        lines = text.splitlines()
+        self.assertLess(len(lines), 24)
+        self.assertLessEqual(max(map(len, lines)), 100)
+        for verb in cli.VERBS:
+            self.assertRegex(text, rf"(?m)^  {verb} +[A-Z].*\.$")
+
+    @parameterized.parameters(
+        ("trian", r" \(did you mean 'train'\?\)"), ("--gin_file=a.gin", ""), ("xyz", "")
+    )
+    def test_unknown_verb(self, word, hint):
+        code, stdout, stderr = self.call(word)
+        self.assertEqual((code, stdout), (2, ""))
+        self.assertRegex(
+            stderr, f"^csml-tf: There is no verb '{word}'{hint}: give one of train, .*ablate.\n$"
+        )
+
+    def test_the_verb_gets_the_other_words(self):
+        seen = []
+
+        def run(verb, command):
+            seen.append((verb.__name__, command, sys.argv))
+            sys.exit(0)
+
+        with mock.patch.object(command, "run", run):
+            self.call("extract", "--model=m", "--help")
+        argv = ["csml-tf extract", "--model=m", "--help"]
+        self.assertEqual(seen, [("csml_tf.verbs.extract", "csml-tf extract", argv)])
+
+
+class ProcessTest(absltest.TestCase):
+    def test_overview_does_not_wait_for_tensorflow(self):
+        program = (
+            "import sys; from csml_tf import cli, InputError; cli.describe();"
+            "print(*(name in sys.modules for name in ('tensorflow', 'gin')))"
+        )
+        printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        self.assertEqual(printed.stdout, "False False\n", printed.stderr)
+
+
+if __name__ == "__main__":
+    absltest.main()

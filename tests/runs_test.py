@@ -1,0 +1,137 @@
+"""What a run hands on: the recipe is a stand-in of plain Python, and nothing is trained."""
+
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import parameterized
+
+from csml_tf import runs
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import catalog, memory
+from csml_tf.errors import InputError
+from csml_tf.export import model_card
+from tests.training import tiny_run
+
+
+class PretrainTest(tf.test.TestCase, parameterized.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.directory = tiny_run.make_temp_dir(self.addCleanup)
+        self.train = mock.Mock(side_effect=InputError("The end."))
+
+    def make_recipe(self, **options):
+        settings = {
+            "files": ("recipes/first.gin", "mine.gin"),
+            "bindings": ("EPOCHS = 2",),
+            "name": "mine",
+            "dataset": "digits",
+            "knobs": {"EPOCHS": 2},
+            "settings": lambda: "EPOCHS = 2\n",
+            "make_center_view": lambda: CenterView(16),
+            "make_monitors": lambda train, test, center_view: [(train, test)],
+            "train": self.train,
+            "collect_step": None,
+            **options,
+        }
+        return runs.Recipe(**settings)
+
+    def begin(self, recipe=None, **options):
+        """-> what the training was called with: (positional ones, the others)."""
+        with self.assertRaisesRegex(InputError, "The end"):
+            runs.pretrain(recipe or self.make_recipe(), self.directory, "strategy", **options)
+        return self.train.call_args
+
+    def test_what_the_training_gets(self):
+        arguments, options = self.begin()
+        directory, source, strategy, settings, monitors, initialize = arguments
+        self.assertEqual((directory.path, strategy), (self.directory, "strategy"))
+        self.assertIsNone(initialize)
+        self.assertEqual(
+            settings(),
+            "# Recipe: first.gin, mine.gin with EPOCHS = 2\n# Data set: digits\n"
+            "DATASET = 'digits'\nEPOCHS = 2\n",
+        )
+        ((train, test),) = monitors
+        self.assertEqual((len(source), len(train), len(test)), (1438, 1438, 359))
+        self.assertEqual([*options], ["center_view"])
+
+    def test_callbacks(self):
+        callback = tf.keras.callbacks.Callback()
+        _, options = self.begin(callbacks=(callback,))
+        self.assertEqual(options["callbacks"], [callback])
+
+    def test_init_from(self):
+        with self.assertRaisesRegex(InputError, "no model 'r51'"):
+            runs.pretrain(self.make_recipe(), self.directory, None, init_from="r51")
+        (self.directory / "saved_model").mkdir()
+        (self.directory / "saved_model" / "saved_model.pb").touch()
+        arguments, _ = self.begin(init_from=self.directory)
+        *_, settings, _, initialize = arguments
+        self.assertIn(f"\nINIT_FROM = {str(self.directory)!r}\n", settings())
+        self.assertIsNotNone(initialize)
+
+    def test_trains_where_labels_measure_nothing(self):
+        digits = memory.load_digits()
+        alike = digits.subset(np.flatnonzero(digits.labels == 3), "threes")
+        with (
+            mock.patch.object(catalog, "open_source", lambda *_: alike),
+            self.assertLogs(level="WARNING") as logs,
+        ):
+            arguments, _ = self.begin(dataset="threes")
+        self.assertEmpty(arguments[4])
+        self.assertIn("not measured during training: threes has one class only", logs.output[0])
+
+    def test_a_source_in_place_of_a_data_set(self):
+        source = memory.MemorySource(np.zeros([3, 8, 8], np.uint8), name="3 images in memory")
+        arguments, _ = self.begin(dataset=source)
+        self.assertIs(arguments[1], source)
+        self.assertIn("DATASET = '3 images in memory'\n", arguments[3]())
+        self.assertEmpty(arguments[4])
+
+    def test_no_dataset(self):
+        with self.assertRaisesRegex(InputError, "no DATASET: name one with --dataset"):
+            runs.pretrain(self.make_recipe(dataset=None), self.directory, None)
+
+    @parameterized.parameters(
+        (
+            {"dataset": "folder:my photos", "init_from": "r50"},
+            "csml-tf train --gin_file=recipes/first.gin --gin_file=mine.gin "
+            "'--gin_bindings=EPOCHS = 2' '--dataset=folder:my photos' --init_from=r50",
+        ),
+        (
+            {"dataset": memory.MemorySource(np.zeros([3, 8, 8], np.uint8)), "init_from": None},
+            "csml_tf.pretrain(images, 'mine.gin', EPOCHS=2)",
+        ),
+    )
+    def test_command_of_the_card(self, given, command):
+        actual = runs._describe_command(self.make_recipe(), **given)
+        self.assertEqual(actual, command)
+
+    def test_exports_and_writes_the_card(self):
+        def train(directory, source, strategy, settings, monitors, initialize, center_view):
+            return tiny_run.run(directory.path, epochs=1)
+
+        recipe = self.make_recipe(train=train)
+        source = tiny_run.make_source()
+        directory = runs.pretrain(
+            recipe, self.directory, tf.distribute.get_strategy(), dataset=source
+        )
+        self.assertEqual(directory.path, self.directory)
+        card = model_card.read(directory.saved_model)
+        expected = {"recipe": {"EPOCHS": 2}, "data": "48 digits", "image_size": 16, "epochs": 1}
+        self.assertContainsSubset(expected, card)
+        self.assertLen(card["curve"], 1)
+
+    def test_default_directory(self):
+        recipe = self.make_recipe()
+        with (
+            mock.patch.object(runs, "RunDirectory", side_effect=InputError("The end.")) as made,
+            self.assertRaisesRegex(InputError, "The end"),
+        ):
+            runs.pretrain(recipe, None, None)
+        made.assert_called_once_with("runs/mine")
+
+
+if __name__ == "__main__":
+    tf.test.main()
