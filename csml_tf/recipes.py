@@ -16,7 +16,7 @@ from absl import logging
 from csml_tf import code_version
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.evaluation.knn import KnnEvaluation
@@ -28,7 +28,7 @@ from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_blocks, make_resnet
 from csml_tf.reports import canvas
 from csml_tf.reports import views as views_report
-from csml_tf.training import optim, run_directory, step_images, workers
+from csml_tf.training import addons, optim, run_directory, step_images, workers
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
@@ -50,6 +50,9 @@ _CONFIGURABLES = (
     ViewAugmentation,
     make_blocks,
     make_resnet,
+    addons.Lamb,
+    addons.Lookahead,
+    addons.StochasticAverage,
     optim.TorchSGD,
     optim.cosine_schedule,
     optim.step_schedule,
@@ -125,7 +128,8 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
     """
     command = _describe_command(dataset, init_from)
     dataset = dataset or _read_dataset()
-    source = catalog.open_source(dataset, "pretrain", data_dir, download)
+    opened = catalog.open_dataset(dataset, data_dir, download)
+    source = opened.split("pretrain")
     logging.info("%s: %d images", source.name, len(source))
     directory = RunDirectory(model_dir)
     initialize, origin = None, ""
@@ -140,7 +144,7 @@ def pretrain(model_dir, strategy, dataset=None, data_dir=None, download=False, i
 
     try:
         center_view = gin.get_configurable("CenterView")()
-        monitors = _make_monitors(source, dataset, data_dir, center_view)
+        monitors = _make_monitors(opened, center_view)
         model = _run(
             *(directory, source, strategy, settings, monitors, initialize), center_view=center_view
         )
@@ -200,7 +204,7 @@ def views(output, model_dir=None, gin_files=(), bindings=(), dataset=None, data_
     parse(gin_files, bindings)
     canvas.prepare(output)
     dataset = dataset or _read_dataset()
-    source = catalog.open_source(dataset, "pretrain", data_dir)
+    source = catalog.open_dataset(dataset, data_dir).split("pretrain")
     try:
         center_view = gin.get_configurable("CenterView")()
         settings = gin.get_bindings("pretrain")
@@ -355,12 +359,13 @@ def _recipe_fault(error):
     return InputError(f"{culprits[0]}: {sentence}")
 
 
-def _make_monitors(source, dataset, data_dir, center_view):
+def _make_monitors(opened, center_view):
     """The monitors of accuracy, where there are labels to measure it by."""
+    source = opened.split("pretrain")
     if source.labels is None:
         logging.info("%s has no labels: accuracy is not measured.", source.name)
         return []
-    train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    train, test = opened.split("train"), opened.split("test")
     try:
         labelled_pair.check(train, test)
     except InputError as error:  # Training does without.

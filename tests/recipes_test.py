@@ -6,10 +6,16 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf import recipes
-from csml_tf.data.sources import catalog, memory
+from csml_tf.data import catalog
+from csml_tf.data.sources import file_scan, folder_listing, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.models.csml import CsMl
+from tests.data.sources import image_files
 from tests.training import tiny_run
+
+
+def count_calls(module, name):
+    return mock.patch.object(module, name, wraps=getattr(module, name))
 
 
 class ParseTest(tf.test.TestCase, parameterized.TestCase):
@@ -138,9 +144,10 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         recipes.parse(["quickstart.gin"])
         digits = memory.load_digits()
         alike = digits.subset(np.flatnonzero(digits.labels == 3), "threes")
+        threes = catalog.Dataset("threes", splits.Splits(*[lambda: alike] * 3))
         end = InputError("The end.")
         with (
-            mock.patch.object(catalog, "open_source", lambda *_: alike),
+            mock.patch.object(catalog, "open_dataset", lambda *_: threes),
             mock.patch.object(recipes, "_run", side_effect=end) as run,
             self.assertLogs(level="WARNING") as logs,
             self.assertRaisesRegex(InputError, "The end"),
@@ -149,6 +156,25 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         _, _, _, _, monitors, _ = run.call_args.args
         self.assertEmpty(monitors)
         self.assertIn("not measured during training: threes has one class only", logs.output[0])
+
+    def test_folder_is_looked_through_once(self):
+        """By the training and by both monitors, which draw their own images from it."""
+        for name in ("ant", "bee"):
+            image_files.write_pngs(self.directory / "photos" / name, 10, len(name))
+        recipes.parse(["quickstart.gin"])
+        with (
+            mock.patch.object(recipes, "_run", side_effect=InputError("The end.")) as run,
+            mock.patch.object(
+                folder_listing, "list_files", wraps=folder_listing.list_files
+            ) as listing,
+            mock.patch.object(file_scan, "scan_files", wraps=file_scan.scan_files) as scan,
+            self.assertRaisesRegex(InputError, "The end"),
+        ):
+            self.pretrain(dataset=f"folder:{self.directory}/photos")
+        _, source, _, _, monitors, _ = run.call_args.args
+        self.assertLen(source, 20)
+        self.assertLen(monitors, 2)
+        self.assertEqual((listing.call_count, scan.call_count), (1, 1))
 
     def test_faults_of_ours_stay_as_they_are(self):
         for error in (ValueError("plain"), TypeError("In call to configurable 'pretrain' (x)")):

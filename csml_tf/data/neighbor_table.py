@@ -1,15 +1,15 @@
-"""The table of each image's nearest neighbours in the training set."""
+"""The table of each image's nearest neighbors in the training set."""
 
 import numpy as np
 import tensorflow as tf
 
 
 class NeighborTable(tf.Module):
-    """For every image the indices of its neighbours, nearest first.
+    """For every image the indices of its neighbors, nearest first.
 
     A `tf.Module` with one variable, so that a checkpoint carries it and an input
     pipeline reads its newest content. Until the first `assign` every image is its
-    own neighbour.
+    own neighbor.
 
     Args:
         num_images: rows, the length of the training source.
@@ -34,14 +34,14 @@ class NeighborTable(tf.Module):
         self.mined_at_epoch.assign(epoch)
 
     def draw(self, indices, uniforms):
-        """One neighbour of each image, all columns equally likely.
+        """One neighbor of each image, all columns equally likely.
 
         Args:
             indices: [batch] integer, the anchors.
             uniforms: [batch] float in [0, 1), one draw each.
 
         Returns:
-            [batch] int64 indices of the neighbours.
+            [batch] int64 indices of the neighbors.
         """
         num_neighbors = self.neighbor_indices.shape[1]
         columns = tf.cast(uniforms * num_neighbors, tf.int64)
@@ -51,19 +51,9 @@ class NeighborTable(tf.Module):
         drawn = tf.gather_nd(self.neighbor_indices, tf.stack([rows, columns], axis=1))
         return tf.cast(drawn, tf.int64)
 
-    def save(self, path):
-        """Writes the table as a NumPy file of [num_images, num_neighbors] int32."""
-        with open(path, "wb") as file:  # Given a name, NumPy may append ".npy" to it.
-            np.save(file, self.neighbor_indices.numpy())
-
-
-def load_neighbor_indices(path):
-    """Reads what `NeighborTable.save` wrote: [num_images, num_neighbors] int32."""
-    return np.load(path)
-
 
 def purity(neighbor_indices, labels):
-    """Share of the neighbours that have their anchor's label, in [0, 1].
+    """Share of the neighbors that have their anchor's label, in [0, 1].
 
     Args:
         neighbor_indices: [num_images, num_neighbors] integer.
@@ -74,7 +64,7 @@ def purity(neighbor_indices, labels):
 
 
 def churn(previous, current):
-    """Share of the neighbours in `current` that `previous` did not have, in [0, 1].
+    """Share of the neighbors in `current` that `previous` did not have, in [0, 1].
 
     Args:
         previous: [num_images, num_neighbors] integer, the older table.

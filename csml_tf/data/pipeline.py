@@ -1,7 +1,7 @@
 """The input of a training step, as a pure function of (seed, epoch, step).
 
 Nothing here keeps state. One draw of uniform numbers per step decides the
-neighbours and every augmentation, and the epoch's order is a stateless
+neighbors and every augmentation, and the epoch's order is a stateless
 permutation, so any step can be had by its number: a run resumes in the middle of
 an epoch without an iterator to save, and the same step has the same bytes
 whatever the number of threads.
@@ -62,20 +62,20 @@ def make_epoch(
     However many parts the batches are made in, all parts of a batch one after the other
     are the same anchors with the same draws.
 
-    In pairs a batch holds half as many anchors, each followed by its neighbour as a further
-    image, and every image gets all views: [anchor, its neighbour, anchor, its neighbour, ..].
+    In pairs a batch holds half as many anchors, each followed by its neighbor as a further
+    image, and every image gets all views: [anchor, its neighbor, anchor, its neighbor, ..].
     An epoch still has as many images, not counting which, as the source; two epochs, of
     which the second goes on with the order of the first, draw each image once as an anchor.
 
     Args:
         source: `sources.base.ImageSource` of the training images.
         augmentations: {view name: `augment.view.ViewAugmentation`}, drawn anew for every
-            view. Names that begin with "neighbor_" are views of a neighbour, all of the
+            view. Names that begin with "neighbor_" are views of a neighbor, all of the
             same one; the others are views of the anchor.
         global_batch_size: anchors per batch; images in pairs.
         seed: int, of the run.
         epoch: int from 0; with the seed it decides the order.
-        table: `NeighborTable`; needed where `augmentations` asks for neighbours.
+        table: `NeighborTable`; needed where `augmentations` asks for neighbors.
         first_step: of the epoch, from 0; the steps before it are not computed.
         augment_on: "host", or "device" to leave everything after crop and flip to
             whoever takes the batches, by `ViewAugmentation.photometric`.
@@ -83,19 +83,19 @@ def make_epoch(
             global batch, with batch = global_batch_size / num_parts.
         num_parts: how many devices or hosts share a batch, each making its own part.
         pairs: whether the batches are pairs, see above; no view of `augmentations` is then of
-            a neighbour by name.
+            a neighbor by name.
         with_indices: whether a batch says whose views it has.
 
     Returns:
         `tf.data.Dataset` of {view name: [batch, size, size, 3] float32, normalised}; with
         "device" of {view name: ([batch, size, size, 3] uint8, [batch, num_uniforms]
         float32)}, the arguments of `photometric`. With indices also "anchor_index" and
-        "neighbor_index", [batch] int64; the anchor's own where no view is of a neighbour.
+        "neighbor_index", [batch] int64; the anchor's own where no view is of a neighbor.
 
     Raises:
         InputError: if the batch is larger than the source, or cannot be divided by `num_parts`,
             into whole pairs where it is of pairs.
-        ValueError: if a neighbour is asked for without a table, or by name in pairs,
+        ValueError: if a neighbor is asked for without a table, or by name in pairs,
             `augment_on` is unknown, or there is no such part.
     """
     num_steps = steps_per_epoch(source, global_batch_size)
@@ -113,15 +113,15 @@ def make_epoch(
     neighbor_names = [name for name in augmentations if name.startswith("neighbor_")]
     anchor_names = [name for name in augmentations if name not in neighbor_names]
     if pairs and neighbor_names:
-        raise ValueError(f"In pairs no view is a neighbour's by name, got {neighbor_names}.")
+        raise ValueError(f"In pairs no view is a neighbor's by name, got {neighbor_names}.")
     if (neighbor_names or pairs) and table is None:
-        raise ValueError(f"Views {tuple(augmentations)} need a neighbour table.")
+        raise ValueError(f"Views {tuple(augmentations)} need a neighbor table.")
     num_uniforms = {augmentation.num_uniforms for augmentation in augmentations.values()}.pop()
     batch_size = global_batch_size // num_parts
     first, stop = part * batch_size, (part + 1) * batch_size
 
     def draw(step):
-        """Step -> (anchor indices [batch], neighbour indices [batch], uniforms of the views)."""
+        """Step -> (anchor indices [batch], neighbor indices [batch], uniforms of the views)."""
         # For the whole batch, so that an anchor's numbers do not depend on the parts.
         uniforms = tf.random.stateless_uniform(
             [global_batch_size, 1 + len(augmentations) * num_uniforms],

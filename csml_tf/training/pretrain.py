@@ -11,6 +11,7 @@ from csml_tf.data import parallel, pipeline
 from csml_tf.errors import InputError
 from csml_tf.training import checkpoint, forward_units, optim, workers
 from csml_tf.training import precision as precisions
+from csml_tf.training.addons import StochasticAverage
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch_row import EpochRow
 from csml_tf.training.loss_guard import LossGuard
@@ -111,8 +112,10 @@ def run(
             num_images=len(source),
             photometric=photometric if augment_on == "device" else None,
         )
-        optimizer = precisions.scale_loss(make_optimizer(), precision)
-        model.compile(optimizer, jit_compile=jit_compile)
+        optimizer = make_optimizer()
+        if isinstance(optimizer, StochasticAverage):
+            optimizer.plan(num_steps, epochs)
+        model.compile(precisions.scale_loss(optimizer, precision), jit_compile=jit_compile)
     augmentations = choose_augmentations(model, augmentation, small_augmentation)
     refresh = make_neighbor_refresh(source, center_view) if model.uses_neighbors else None
     table = None if refresh is None else refresh.table

@@ -69,7 +69,7 @@ def noise_source():
 
 
 def make_table(source, num_neighbors=5):
-    """Image i has the neighbours i + 1, ..., i + num_neighbors."""
+    """Image i has the neighbors i + 1, ..., i + num_neighbors."""
     rows = np.arange(len(source))[:, None] + np.arange(1, num_neighbors + 1)
     table = neighbor_table.NeighborTable(len(source), num_neighbors)
     table.assign(rows % len(source), epoch=0)
@@ -187,7 +187,7 @@ class MakeEpochTest(PipelineTestCase):
         wrap=[in_memory, encoded], augment_on=pipeline.AUGMENT_ON, num_parts=[2, 4]
     )
     def test_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
-        """Bit for bit, of everything that is drawn: order, neighbour, crop, colours."""
+        """Bit for bit, of everything that is drawn: order, neighbor, crop, colours."""
         source = wrap(noise_source())
         arguments = {"augment_on": augment_on, "first_step": 1, "epoch": 2}
         arguments.update(augmentation=make_everything(), view_names=TWO_VIEWS)
@@ -245,7 +245,7 @@ class MakeEpochTest(PipelineTestCase):
 
     @both_paths
     def test_pairs(self, wrap):
-        """An image and one of its neighbours side by side; two epochs draw each image once."""
+        """An image and one of its neighbors side by side; two epochs draw each image once."""
         source = wrap(numbered_source())
         table = make_table(source)
         anchors, offsets = [], []
@@ -283,9 +283,9 @@ class MakeEpochTest(PipelineTestCase):
     def test_rejects_what_is_no_pair(self):
         with self.assertRaisesRegex(InputError, "over 4 replicas .* in pairs: .* multiple of 8"):
             make_batches(num_parts=4, pairs=True, view_names=("query", "key"))
-        with self.assertRaisesRegex(ValueError, "no view is a neighbour's by name"):
+        with self.assertRaisesRegex(ValueError, "no view is a neighbor's by name"):
             make_batches(pairs=True)
-        with self.assertRaisesRegex(ValueError, "need a neighbour table"):
+        with self.assertRaisesRegex(ValueError, "need a neighbor table"):
             make_batches(pairs=True, view_names=("query", "key"), table=None)
 
     @both_paths
@@ -362,7 +362,7 @@ class MakeEpochTest(PipelineTestCase):
         counts = np.bincount(np.int64(distances), minlength=7)
         self.assertEqual((counts[0], counts[6]), (0, 0))
         self.assertGreater(stats.chisquare(counts[1:6]).pvalue, 0.001)
-        # Which neighbour it is says nothing about any view.
+        # Which neighbor it is says nothing about any view.
         correlations = np.corrcoef(distances, np.transpose(draws))[0, 1:]
         self.assertLess(np.abs(correlations).max(), 0.3)
 
@@ -400,7 +400,7 @@ class MakeEpochTest(PipelineTestCase):
         self.assert_same_batches(to_list(batches), to_list(make_batches(view_names=ANCHOR_VIEWS)))
 
     def test_rejects_neighbors_without_a_table(self):
-        with self.assertRaisesRegex(ValueError, "'neighbor_key'.* need a neighbour table"):
+        with self.assertRaisesRegex(ValueError, "'neighbor_key'.* need a neighbor table"):
             make_batches(table=None)
 
     def test_rejects_an_unknown_place(self):
