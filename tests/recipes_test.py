@@ -58,6 +58,19 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
     def test_accepts_what_kwargs_hand_on(self):
         recipes.parse(["quickstart.gin"], ["TorchSGD.clipnorm = 1.0"])
 
+    def test_other_optimizers(self):
+        recipes.parse(
+            ["quickstart.gin"],
+            [
+                "pretrain.make_optimizer = @StochasticAverage",
+                "StochasticAverage.make_optimizer = @Lookahead",
+                "Lookahead.make_optimizer = @Lamb",
+                "Lamb.weight_decay = 0.1",
+            ],
+        )
+        with self.assertRaisesRegex(InputError, "did you mean 'weight_decay'"):
+            recipes.parse(["quickstart.gin"], ["Lamb.wieght_decay = 0.1"])
+
     def test_missing_recipe(self):
         with self.assertRaisesRegex(InputError, "no recipe r51.gin here .*choose one of .*r50.gin"):
             recipes.parse(["r51.gin"])
