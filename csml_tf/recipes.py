@@ -28,7 +28,7 @@ from csml_tf.methods.csml import CsMl
 from csml_tf.methods.moco import MoCo
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.resnet import make_blocks, make_resnet
-from csml_tf.training import assembly, optim, step_images
+from csml_tf.training import addons, assembly, optim, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.share_of_epochs import share_of_epochs
@@ -54,6 +54,9 @@ _CONFIGURABLES = (
     ViewAugmentation,
     make_blocks,
     make_resnet,
+    addons.Lamb,
+    addons.Lookahead,
+    addons.StochasticAverage,
     optim.TorchSGD,
     optim.cosine_schedule,
     optim.step_schedule,

@@ -10,7 +10,7 @@ from absl import logging
 
 from csml_tf import code_version
 from csml_tf.augment.center_view import CenterView
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -97,11 +97,13 @@ def pretrain(
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
     """
-    given = recipe.choose_dataset(dataset) if not isinstance(dataset, ImageSource) else dataset
-    if isinstance(given, ImageSource):
-        source, name = given, given.name
+    opened = None
+    if isinstance(dataset, ImageSource):
+        source, name = dataset, dataset.name
     else:
-        source, name = catalog.open_source(given, "pretrain", data_dir, download), given
+        name = recipe.choose_dataset(dataset)
+        opened = catalog.open_dataset(name, data_dir, download)
+        source = opened.split("pretrain")
     logging.info("%s: %d images", source.name, len(source))
     directory = RunDirectory(model_dir or f"runs/{recipe.name}")
     initialize, origin = None, ""
@@ -115,7 +117,7 @@ def pretrain(
         return f"{notes}DATASET = {name!r}\n{origin}{recipe.settings()}"
 
     center_view = recipe.make_center_view()
-    pair = None if isinstance(given, ImageSource) else _open_pair(source, given, data_dir)
+    pair = None if opened is None else _open_pair(opened)
     monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
     model = recipe.train(
         *(directory, source, strategy, center_view, settings, monitors, initialize),
@@ -133,12 +135,13 @@ def pretrain(
     return directory
 
 
-def _open_pair(source, dataset, data_dir):
+def _open_pair(opened):
     """The labelled sources that accuracy is measured by; None where there are none."""
+    source = opened.split("pretrain")
     if source.labels is None:
         logging.info("%s has no labels: accuracy is not measured.", source.name)
         return None
-    train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    train, test = opened.split("train"), opened.split("test")
     try:
         labelled_pair.check(train, test)
     except InputError as error:  # Training does without.

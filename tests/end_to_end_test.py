@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import csml_tf
 from csml_tf import recipes, runs
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.evaluation import frozen_encoder, protocols
 from csml_tf.export import model_card
 from csml_tf.reports import views
@@ -51,7 +51,8 @@ class QuickstartTest(tf.test.TestCase):
         self.assertIn("neighbor_purity", rows[0])
         self.assertNotEmpty([*(directory / "tensorboard").iterdir()])
 
-        sources = [catalog.open_source("digits", split) for split in ("train", "test")]
+        digits = catalog.open_dataset("digits")
+        sources = digits.split("train"), digits.split("test")
         encoder = frozen_encoder.FrozenEncoder(registry.find_saved_model(directory))
         card = protocols.measure("knn", encoder, *sources)
         self.assertAlmostEqual(card.result["top1"], rows[-1]["knn_top1"], delta=0.01)

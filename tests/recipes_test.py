@@ -8,6 +8,10 @@ from csml_tf.methods.moco import MoCo
 from tests.training import tiny_run
 
 
+def count_calls(module, name):
+    return mock.patch.object(module, name, wraps=getattr(module, name))
+
+
 class ParseTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -47,6 +51,19 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_accepts_what_kwargs_hand_on(self):
         recipes.parse(["quickstart.gin"], ["TorchSGD.clipnorm = 1.0"])
+
+    def test_other_optimizers(self):
+        recipes.parse(
+            ["quickstart.gin"],
+            [
+                "pretrain.make_optimizer = @StochasticAverage",
+                "StochasticAverage.make_optimizer = @Lookahead",
+                "Lookahead.make_optimizer = @Lamb",
+                "Lamb.weight_decay = 0.1",
+            ],
+        )
+        with self.assertRaisesRegex(InputError, "did you mean 'weight_decay'"):
+            recipes.parse(["quickstart.gin"], ["Lamb.wieght_decay = 0.1"])
 
     def test_missing_recipe(self):
         with self.assertRaisesRegex(InputError, "no recipe r51.gin here .*choose one of .*r50.gin"):

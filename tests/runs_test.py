@@ -8,9 +8,11 @@ from absl.testing import parameterized
 
 from csml_tf import runs
 from csml_tf.augment.center_view import CenterView
-from csml_tf.data.sources import catalog, memory
+from csml_tf.data import catalog
+from csml_tf.data.sources import file_scan, folder_listing, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
+from tests.data.sources import image_files
 from tests.training import tiny_run
 
 
@@ -37,14 +39,13 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         return runs.Recipe(**settings)
 
     def begin(self, recipe=None, **options):
-        """-> what the training was called with: (positional ones, the others)."""
+        """-> what the training was called with."""
         with self.assertRaisesRegex(InputError, "The end"):
             runs.pretrain(recipe or self.make_recipe(), self.directory, "strategy", **options)
-        return self.train.call_args
+        return self.train.call_args.args
 
     def test_what_the_training_gets(self):
-        arguments, options = self.begin()
-        directory, source, strategy, settings, monitors, initialize = arguments
+        directory, source, strategy, view, settings, monitors, initialize, callbacks = self.begin()
         self.assertEqual((directory.path, strategy), (self.directory, "strategy"))
         self.assertIsNone(initialize)
         self.assertEqual(
@@ -54,40 +55,53 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         )
         ((train, test),) = monitors
         self.assertEqual((len(source), len(train), len(test)), (1438, 1438, 359))
-        self.assertEqual([*options], ["center_view"])
+        self.assertEqual((view.image_size, callbacks), (16, ()))
 
     def test_callbacks(self):
         callback = tf.keras.callbacks.Callback()
-        _, options = self.begin(callbacks=(callback,))
-        self.assertEqual(options["callbacks"], [callback])
+        self.assertEqual(self.begin(callbacks=[callback])[-1], (callback,))
 
     def test_init_from(self):
         with self.assertRaisesRegex(InputError, "no model 'r51'"):
             runs.pretrain(self.make_recipe(), self.directory, None, init_from="r51")
         (self.directory / "saved_model").mkdir()
         (self.directory / "saved_model" / "saved_model.pb").touch()
-        arguments, _ = self.begin(init_from=self.directory)
-        *_, settings, _, initialize = arguments
+        *_, settings, _, initialize, _ = self.begin(init_from=self.directory)
         self.assertIn(f"\nINIT_FROM = {str(self.directory)!r}\n", settings())
         self.assertIsNotNone(initialize)
 
     def test_trains_where_labels_measure_nothing(self):
         digits = memory.load_digits()
         alike = digits.subset(np.flatnonzero(digits.labels == 3), "threes")
+        threes = catalog.Dataset("threes", splits.Splits(*[lambda: alike] * 3))
         with (
-            mock.patch.object(catalog, "open_source", lambda *_: alike),
+            mock.patch.object(catalog, "open_dataset", lambda *_: threes),
             self.assertLogs(level="WARNING") as logs,
         ):
-            arguments, _ = self.begin(dataset="threes")
-        self.assertEmpty(arguments[4])
+            *_, monitors, _, _ = self.begin(dataset="threes")
+        self.assertEmpty(monitors)
         self.assertIn("not measured during training: threes has one class only", logs.output[0])
 
     def test_a_source_in_place_of_a_data_set(self):
         source = memory.MemorySource(np.zeros([3, 8, 8], np.uint8), name="3 images in memory")
-        arguments, _ = self.begin(dataset=source)
-        self.assertIs(arguments[1], source)
-        self.assertIn("DATASET = '3 images in memory'\n", arguments[3]())
-        self.assertEmpty(arguments[4])
+        _, given, _, _, settings, monitors, _, _ = self.begin(dataset=source)
+        self.assertIs(given, source)
+        self.assertIn("DATASET = '3 images in memory'\n", settings())
+        self.assertEmpty(monitors)
+
+    def test_folder_is_looked_through_once(self):
+        """By the training and by its monitors, which draw their own images from it."""
+        for name in ("ant", "bee"):
+            image_files.write_pngs(self.directory / "photos" / name, 10, len(name))
+        with (
+            mock.patch.object(
+                folder_listing, "list_files", wraps=folder_listing.list_files
+            ) as listing,
+            mock.patch.object(file_scan, "scan_files", wraps=file_scan.scan_files) as scan,
+        ):
+            _, source, *_ = self.begin(dataset=f"folder:{self.directory}/photos")
+        self.assertLen(source, 20)
+        self.assertEqual((listing.call_count, scan.call_count), (1, 1))
 
     def test_no_dataset(self):
         with self.assertRaisesRegex(InputError, "no DATASET: name one with --dataset"):
@@ -109,7 +123,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(actual, command)
 
     def test_exports_and_writes_the_card(self):
-        def train(directory, source, strategy, settings, monitors, initialize, center_view):
+        def train(directory, *others):
             return tiny_run.run(directory.path, epochs=1)
 
         recipe = self.make_recipe(train=train)

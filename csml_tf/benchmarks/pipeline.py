@@ -11,8 +11,7 @@ import tensorflow as tf
 from csml_tf import draws, progress
 from csml_tf.augment import view
 from csml_tf.benchmarks import measuring
-from csml_tf.data import neighbor_table, parallel, pipeline
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog, neighbor_table, parallel, pipeline
 from csml_tf.errors import InputError
 
 # A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
@@ -91,7 +90,7 @@ def measure(
             "res, batch and windows must be at least 1, window_s above 0 and seed at least 0: "
             f"got {res}, {batch}, {windows}, {window_s} and {seed}."
         )
-    source = catalog.open_source(dataset, "pretrain", data_dir)
+    source = catalog.open_dataset(dataset, data_dir).split("pretrain")
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(source))
     if source.image_shape is None:

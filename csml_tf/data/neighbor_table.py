@@ -51,16 +51,6 @@ class NeighborTable(tf.Module):
         drawn = tf.gather_nd(self.neighbor_indices, tf.stack([rows, columns], axis=1))
         return tf.cast(drawn, tf.int64)
 
-    def save(self, path):
-        """Writes the table as a NumPy file of [num_images, num_neighbors] int32."""
-        with open(path, "wb") as file:  # Given a name, NumPy may append ".npy" to it.
-            np.save(file, self.neighbor_indices.numpy())
-
-
-def load_neighbor_indices(path):
-    """Reads what `NeighborTable.save` wrote: [num_images, num_neighbors] int32."""
-    return np.load(path)
-
 
 def purity(neighbor_indices, labels):
     """Share of the neighbors that have their anchor's label, in [0, 1].

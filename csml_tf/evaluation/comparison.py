@@ -1,9 +1,8 @@
 """Several encoders on several data sets by several protocols: a card each, and one table."""
 
 import collections
-import functools
 
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.evaluation import protocol_card, protocols
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
 
@@ -26,11 +25,11 @@ def measure(
 
     Args:
         models: folders of SavedModels.
-        datasets: data set strings, as for `catalog.open_source`.
+        datasets: data set strings, as for `catalog.open_dataset`.
         protocol_names: of `protocols.NAMES`.
         image_size: as for `FrozenEncoder`.
-        data_dir: as for `catalog.open_source`.
-        download: as for `catalog.open_source`.
+        data_dir: as for `catalog.open_dataset`.
+        download: as for `catalog.open_dataset`.
         json_path: file for the card as JSON, or for a list of them where several are
             measured; the same as text beside it. None writes no file.
         show: function that is given the summary of each card when it is there, and the table
@@ -54,15 +53,14 @@ def measure(
     num_cards = len(encoders) * len(set(datasets)) * len(set(protocol_names))
     cards = {}
     for dataset in dict.fromkeys(datasets):
-        open_split = functools.partial(
-            catalog.open_source, dataset, data_dir=data_dir, download=download
-        )
-        pair = open_split("train"), open_split("test")
+        opened = catalog.open_dataset(dataset, data_dir, download)
         for model, encoder in encoders.items():
             for name in dict.fromkeys(protocol_names):
                 known = protocols.known_settings(name)
                 own = {key: value for key, value in settings.items() if key in known}
-                card = protocols.measure(name, encoder, *pair, **own)
+                card = protocols.measure(
+                    name, encoder, opened.split("train"), opened.split("test"), **own
+                )
                 cards[model, dataset, name] = card
                 show(card.summary())
                 if json_path and num_cards == 1:

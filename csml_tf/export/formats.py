@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from csml_tf import whole_files
 from csml_tf.augment.center_view import CenterView
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.errors import InputError
 from csml_tf.export import half_precision, keras_file, model_card, parity, saved_model, tflite
 
@@ -137,7 +137,8 @@ def _open_images(dataset, data_dir, view):
         random = np.random.default_rng(0).uniform(size=[_NUM_COMPARED, size, size, 3])
         what = f"{_NUM_COMPARED} images of random pixels, {size} px"
         return {"samples": None, "compared": random.astype(np.float32)}, what
-    train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    opened = catalog.open_dataset(dataset, data_dir)
+    train, test = opened.split("train"), opened.split("test")
     samples, compared = _draw(train, _NUM_SAMPLES, view), _draw(test, _NUM_COMPARED, view)
     return (
         {"samples": samples, "compared": compared},

@@ -6,7 +6,8 @@ import pathlib
 from typing import Optional
 
 from csml_tf import whole_files
-from csml_tf.data.sources import base, catalog
+from csml_tf.data import catalog
+from csml_tf.data.sources import base
 from csml_tf.errors import InputError
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
 from csml_tf.reports import (
@@ -127,7 +128,8 @@ def write(
 def _open(record, dataset, data_dir, max_train_images, seed):
     """The images, and the features that the exported encoder makes of them."""
     try:
-        pretrain = catalog.open_source(dataset, "pretrain", data_dir)
+        opened = catalog.open_dataset(dataset, data_dir)
+        pretrain = opened.split("pretrain")
     except InputError as error:
         raise InputError(
             f"{str(error).rstrip('.')}; --noimages makes a report without images."
@@ -139,7 +141,7 @@ def _open(record, dataset, data_dir, max_train_images, seed):
         encoder = FrozenEncoder(record.directory.saved_model)
     except InputError as error:
         return _Data(pretrain, None, None, False, None, str(error))
-    train, test = (catalog.open_source(dataset, split, data_dir) for split in ("train", "test"))
+    train, test = opened.split("train"), opened.split("test")
     # A drawn test set of a folder, all of whose images are trained on.
     is_drawn = isinstance(test, base.SubsetSource)
     share_training = is_drawn and len(train) + len(test) == len(pretrain)

@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.reports import canvas
 from csml_tf.training import run_directory
 
@@ -36,7 +36,7 @@ def write(output, recipe, model_dir=None, dataset=None, data_dir=None, step=1):
     """
     checkpoints = None if model_dir is None else run_directory.find(model_dir).checkpoints
     canvas.prepare(output)
-    source = catalog.open_source(recipe.choose_dataset(dataset), "pretrain", data_dir)
+    source = catalog.open_dataset(recipe.choose_dataset(dataset), data_dir).split("pretrain")
     shown = recipe.collect_step(source, recipe.make_center_view(), checkpoints, step - 1)
     name = recipe.name if model_dir is None else pathlib.Path(model_dir).resolve().name
     path = pathlib.Path(output, "views.png")

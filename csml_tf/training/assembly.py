@@ -15,6 +15,7 @@ from csml_tf.errors import InputError
 from csml_tf.methods.method import TrainingModel
 from csml_tf.training import optim
 from csml_tf.training import precision as precisions
+from csml_tf.training.addons import StochasticAverage
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 
 
@@ -170,7 +171,10 @@ def assemble(
         model = parts.make_model(
             seed=parts.seed, photometric=photometric if parts.augment_on == "device" else None
         )
-        optimizer = precisions.scale_loss(parts.make_optimizer(), parts.precision)
+        optimizer = parts.make_optimizer()
+        if isinstance(optimizer, StochasticAverage):
+            optimizer.plan(num_steps, parts.epochs)
+        optimizer = precisions.scale_loss(optimizer, parts.precision)
         model.compile(optimizer, jit_compile=parts.jit_compile)
         model.steps_of_run.assign(parts.epochs * num_steps)
     augmentations.update(_choose_augmentations(model, parts))

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.data.sources import folder, memory, tfds
+from csml_tf.data.sources import folder, memory
 from tests.data.sources import image_files
 
 NUM_IMAGES = 10
@@ -60,7 +60,7 @@ def make_records(directory, seed):
     directory = os.path.join(directory, f"records{seed}")
     with mock.patch.object(image_files.TinyPhotos, "first_seed", seed):
         image_files.prepare_tiny_photos(directory, "free", file_format="array_record")
-    source = tfds.load_tfds("tiny_photos/free", "train", directory)
+    source = image_files.load_tfds("tiny_photos/free", "train", directory)
     # TFDS shuffles when it prepares.
     expected = [image_files.noise(seed + i).tobytes() for i in range(NUM_IMAGES)]
     order = [expected.index(source.read(i).numpy().tobytes()) for i in range(NUM_IMAGES)]
@@ -229,7 +229,9 @@ class TfdsSourceTest(tf.test.TestCase, parameterized.TestCase):
     def test_order_is_the_same_when_opened_again(self, config):
         data_dir = image_files.make_temp_dir(self.addCleanup)
         image_files.prepare_tiny_photos(data_dir, config)
-        first, again = (tfds.load_tfds(f"tiny_photos/{config}", "train", data_dir) for _ in "ab")
+        first, again = (
+            image_files.load_tfds(f"tiny_photos/{config}", "train", data_dir) for _ in "ab"
+        )
         self.assertEqual(first.fingerprint, again.fingerprint)
         self.assertAllEqual(first.labels, again.labels)
         for i in range(len(first)):

@@ -1,6 +1,3 @@
-import os
-import tempfile
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
@@ -67,16 +64,6 @@ class NeighborTableTest(tf.test.TestCase, parameterized.TestCase):
         ends = np.array([0.0, 1.0 - 2.0**-24, 1.0], "float32")
         first, last = random_table(0, num_neighbors=num_neighbors)[7, [0, -1]]
         self.assertAllEqual(table.draw([7, 7, 7], ends), [first, last, last])
-
-    @parameterized.parameters("table.npy", "table")
-    def test_save_and_load(self, name):
-        with tempfile.TemporaryDirectory() as directory:
-            path = os.path.join(directory, name)
-            make_table(random_table(0)).save(path)
-            self.assertEqual(os.listdir(directory), [name])
-            loaded = neighbor_table.load_neighbor_indices(path)
-        self.assertAllEqual(loaded, random_table(0))
-        self.assertEqual(loaded.dtype, np.int32)
 
 
 class PurityTest(tf.test.TestCase):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from absl.testing import absltest
 
+from csml_tf.data import catalog
 from csml_tf.data.neighbor_table import NeighborTable
-from csml_tf.data.sources import catalog, memory
+from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.reports import feature_map, measurements, reference_runs, run_report
@@ -29,10 +30,15 @@ PICTURES += ("map", "confusion")
 LEFT_OUT = re.compile(r"Left out(?:, the neighbors' images)?: (.+)")
 
 
-def open_digits(dataset, split, *_):
-    """Few of them, and the two draws of the catalog."""
-    chosen = range(100, 130) if split == "test" else range(100)
-    return memory.load_digits().subset(chosen, f"few digits, {split}")
+class FewDigits:
+    """Stands in for `catalog.open_dataset`: few of the digits, and two draws of them."""
+
+    def __init__(self, *_):
+        pass
+
+    def split(self, split):
+        chosen = range(100, 130) if split == "test" else range(100)
+        return memory.load_digits().subset(chosen, f"few digits, {split}")
 
 
 def find_browser():
@@ -61,7 +67,7 @@ class WriteTest(absltest.TestCase):
         super().setUpClass()
         folder = tiny_run.make_temp_dir(cls.addClassCleanup)
         cls.run_path, cls.output = folder / "tiny", folder / "report"
-        pretrain = open_digits("digits", "pretrain")
+        pretrain = FewDigits().split("pretrain")
         directory = tiny_record.write(
             cls.run_path, tiny_record.make_rows(3), fingerprint=pretrain.fingerprint
         )
@@ -79,7 +85,7 @@ class WriteTest(absltest.TestCase):
         cards.mkdir()
         make_card({"top1": 0.5}).save(cards / "knn.json")
         with (
-            mock.patch.object(catalog, "open_source", open_digits),
+            mock.patch.object(catalog, "open_dataset", FewDigits),
             mock.patch.object(feature_map, "MAX_IMAGES", 50),
         ):
             cls.line = run_report.write(cls.run_path, cls.output)
@@ -146,7 +152,7 @@ class LeftOutTest(absltest.TestCase):
         super().setUp()
         self.folder = tiny_run.make_temp_dir(self.addCleanup)
         self.run_path, self.output = self.folder / "tiny", self.folder / "report"
-        self.enter(mock.patch.object(catalog, "open_source", open_digits))
+        self.enter(mock.patch.object(catalog, "open_dataset", FewDigits))
 
     def enter(self, context):
         self.addCleanup(context.__exit__, None, None, None)
@@ -154,7 +160,7 @@ class LeftOutTest(absltest.TestCase):
 
     def report(self, rows, **options):
         """{title: what the page says of a part that was left out}."""
-        fingerprint = open_digits("digits", "pretrain").fingerprint
+        fingerprint = FewDigits().split("pretrain").fingerprint
         tiny_record.write(self.run_path, rows, fingerprint=fingerprint)
         run_report.write(self.run_path, self.output, **options)
         text = (self.output / run_report.PAGE).read_text()
@@ -184,7 +190,7 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn("mines no neighbors", reasons["Neighbors"])
 
     def test_without_images(self):
-        self.enter(mock.patch.object(catalog, "open_source", None))
+        self.enter(mock.patch.object(catalog, "open_dataset", None))
         reasons = self.report(tiny_record.make_rows(3), images=False, draw_map=False)
         self.assertIn("--noimages was given", reasons["Neighbors"])
         self.assertIn("--nomap was given", reasons["Map of the features"])
@@ -212,7 +218,7 @@ class LeftOutTest(absltest.TestCase):
         with self.assertRaisesRegex(InputError, "--train_images must be at least 5, got 4"):
             self.report(rows, max_train_images=4)
         with (
-            mock.patch.object(catalog, "open_source", side_effect=InputError("No x: give y.")),
+            mock.patch.object(catalog, "open_dataset", side_effect=InputError("No x: give y.")),
             self.assertRaisesRegex(InputError, "^No x: give y; --noimages makes .* images.$"),
         ):
             self.report(rows)

@@ -10,10 +10,10 @@ from csml_tf.augment import geometric
 
 
 class ImageSource(abc.ABC):
-    """Images with random access, so that a neighbour can be loaded by its index.
+    """Images with random access, so that a neighbor can be loaded by its index.
 
     The order never changes: index i is the same image in every process that
-    opens the same data, which is what neighbour tables and resumed runs rely on.
+    opens the same data, which is what neighbor tables and resumed runs rely on.
 
     There are two kinds. Where `image_shape` is not None, the images are decoded in
     memory and the source implements `read`, for batches too. Where it is None, they

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf.data.sources import base
+from csml_tf.data.sources.splits import Splits
 
 
 class MemorySource(base.ImageSource):
@@ -102,3 +103,9 @@ def load_digits():
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
     names = [str(name) for name in digits.target_names]
     return MemorySource(images, digits.target, names, name="digits")
+
+
+def open_digits(dataset="digits", data_dir=None, download=False):
+    """The splits of "digits": it has none of its own, and drawn test images are held out."""
+    del dataset, data_dir, download  # Nothing to choose.
+    return Splits(load_digits, test=None, pretrain=None)

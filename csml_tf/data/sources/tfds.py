@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import functools
 import os
 
 import numpy as np
@@ -12,36 +13,72 @@ from csml_tf import progress
 from csml_tf.augment import geometric
 from csml_tf.data import parallel
 from csml_tf.data.sources import memory, records
+from csml_tf.data.sources.splits import Splits
 from csml_tf.errors import InputError
 from csml_tf.quiet import quiet
 
 MAX_DECODED_BYTES = 2**30
 _LOAD_BATCH = 1024
 _MEMORY_SHARE = 0.9
+_TESTS = ("test", "validation")
+_UNLABELLED = ("unlabelled", "unlabeled")
 
 
-def load_tfds(name, split, data_dir=None, download=False):
-    """Opens one split of a TensorFlow Datasets data set.
+def open_splits(dataset, data_dir=None, download=False):
+    """Finds the splits of a data set of TFDS; none is read yet.
+
+    Args:
+        dataset: str, as TFDS writes it: "cifar10", "cifar10:3.0.2", "imagenet2012_subset/1pct".
+        data_dir: str, where prepared data sets live; None for TFDS's own place.
+        download: bool, whether to download and prepare the data set if it is missing.
+
+    Returns:
+        `Splits`. Validation images are the test images where no labelled test images exist;
+        images that the data set lists as unlabelled are for pretraining.
+
+    Raises:
+        InputError: if the data set is unknown or missing.
+    """
+    builder = make_builder(dataset, data_dir, download)
+    names = list(builder.info.splits)
+    open_split = functools.partial(load_split, builder, dataset)
+    if "train" not in names:
+        open_all = functools.partial(open_split, "+".join(names))
+        return Splits(open_all, test=None, pretrain=open_all)
+    open_train = open_pretrain = functools.partial(open_split, "train")
+    unlabelled = [name for name in _UNLABELLED if name in names]
+    if unlabelled:
+        open_pretrain = functools.partial(open_split, "+".join(["train", *unlabelled]))
+    tests = [name for name in _TESTS if name in names]
+
+    def open_test():
+        # Labels of test images are often secret; without any labels the first will do.
+        labelled = [name for name in tests if len(tests) > 1 and is_labelled(builder, name)]
+        return open_split((labelled or tests)[0])
+
+    return Splits(open_train, open_test if tests else None, open_pretrain)
+
+
+def load_split(builder, name, split):
+    """Opens one split of a data set.
 
     Images of one size that take at most 1 GiB are decoded once and kept in memory.
     Others stay encoded, as they are on disk: there, and read by index, if the files
     are array_record; in memory if they are not, since nothing else can be read by
-    index. Nothing touches the network unless `download`.
+    index.
 
     Args:
-        name: str, as TFDS writes it: "cifar10", "cifar10:3.0.2", "imagenet2012_subset/1pct".
+        builder: a `tfds.core.DatasetBuilder` whose files are on disk.
+        name: str, of the data set, as the user wrote it.
         split: str, as TFDS writes it: "train", "train[:10%]", "train+unlabelled".
-        data_dir: str, where prepared data sets live; None for TFDS's own place.
-        download: bool, whether to download and prepare the data set if it is missing.
 
     Returns:
         A `MemorySource`, a `RecordSource` or an `EncodedSource`.
 
     Raises:
-        InputError: if the data set is unknown, missing, without images, too big for
-            the memory, or has no such split.
+        InputError: if the data set is damaged, without images, too big for the memory, or
+            has no such split.
     """
-    builder = make_builder(name, data_dir, download)
     try:
         info = builder.info.splits[split]
     except (KeyError, ValueError) as error:
@@ -75,7 +112,7 @@ def load_tfds(name, split, data_dir=None, download=False):
 
 
 def make_builder(name, data_dir=None, download=False):
-    """The TFDS builder of a prepared data set.
+    """The TFDS builder of a prepared data set; nothing touches the network unless `download`.
 
     Args:
         name: str, as TFDS writes it.

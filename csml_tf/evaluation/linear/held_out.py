@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 
 # For a protocol card.
 CHOICE = "by top-1 on a held-out fifth of train, then trained on all of train"

@@ -5,7 +5,7 @@ import os
 import numpy as np
 
 from csml_tf import features, similarity
-from csml_tf.data.sources import catalog
+from csml_tf.data import catalog
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.evaluation.protocol_card import Outcome

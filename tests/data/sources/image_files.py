@@ -9,6 +9,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
 
+from csml_tf.data.sources import tfds as tfds_source
+
 
 def noise(seed, height=12, width=10, channels=3):
     shape = [height, width, channels] if channels > 1 else [height, width]
@@ -96,3 +98,8 @@ def prepare_tiny_photos(data_dir, *configs, file_format=None):
     for config in configs:
         builder = TinyPhotos(data_dir=data_dir, config=config, file_format=file_format)
         builder.download_and_prepare()
+
+
+def load_tfds(name, split, data_dir, download=False):
+    """One split by its name, as `open_splits` opens those that it chooses."""
+    return tfds_source.load_split(tfds_source.make_builder(name, data_dir, download), name, split)

@@ -7,7 +7,8 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.data.sources import catalog, memory, records, tfds
+from csml_tf.data import catalog
+from csml_tf.data.sources import memory, records, tfds
 from csml_tf.errors import InputError
 from tests.data.sources import image_files
 
@@ -24,7 +25,7 @@ class RecordSourceTest(tf.test.TestCase):
     def load(self, config="free", split="train"):
         if not glob.glob(os.path.join(self.data_dir, "tiny_photos", config, "*")):
             image_files.prepare_tiny_photos(self.data_dir, config, file_format="array_record")
-        return tfds.load_tfds(f"tiny_photos/{config}", split, self.data_dir)
+        return image_files.load_tfds(f"tiny_photos/{config}", split, self.data_dir)
 
     def data_file(self):
         (path,) = glob.glob(os.path.join(self.data_dir, "*", "free", "*", "*train*"))
@@ -68,10 +69,8 @@ class RecordSourceTest(tf.test.TestCase):
 
     def test_catalog_draws_test_images(self):
         self.load()
-        parts = [
-            catalog.open_source("tiny_photos/free", s, self.data_dir) for s in ("train", "test")
-        ]
-        self.assertEqual([len(part) for part in parts], [8, 2])
+        dataset = catalog.open_dataset("tiny_photos/free", self.data_dir)
+        self.assertEqual([len(dataset.split(s)) for s in ("train", "test")], [8, 2])
 
     def test_missing_file(self):
         self.load()

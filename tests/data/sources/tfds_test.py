@@ -23,7 +23,7 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(sorted(actual), sums)
 
     def test_one_size_is_decoded(self):
-        source = tfds.load_tfds("tiny_photos/fixed", "test", self.data_dir)
+        source = image_files.load_tfds("tiny_photos/fixed", "test", self.data_dir)
         self.assertIsInstance(source, memory.MemorySource)
         self.assertEqual((len(source), source.image_shape), (4, (12, 10)))
         self.assertEqual(source.name, "tiny_photos/fixed:test")
@@ -32,29 +32,29 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_holds_noise(source, 100)
 
     def test_labels_belong_to_their_images(self):
-        source = tfds.load_tfds("tiny_photos/fixed", "train", self.data_dir)
+        source = image_files.load_tfds("tiny_photos/fixed", "train", self.data_dir)
         label_of = {image_files.noise(i).tobytes(): i % 2 for i in range(10)}
         for i, label in enumerate(source.labels):
             self.assertEqual(label, label_of[source.read(i).numpy().tobytes()])
 
     def test_any_size_stays_encoded(self):
-        source = tfds.load_tfds("tiny_photos/free", "train", self.data_dir)
+        source = image_files.load_tfds("tiny_photos/free", "train", self.data_dir)
         self.assertIsInstance(source, memory.EncodedSource)
         self.assertLen(source, 10)
         self.assert_holds_noise(source, 0)
 
     def test_big_sets_stay_encoded(self):
         self.enter_context(mock.patch.object(tfds, "MAX_DECODED_BYTES", 10 * 12 * 10 * 3 - 1))
-        source = tfds.load_tfds("tiny_photos/fixed", "train", self.data_dir)
+        source = image_files.load_tfds("tiny_photos/fixed", "train", self.data_dir)
         self.assertIsInstance(source, memory.EncodedSource)
 
     def test_too_big_for_the_memory(self):
         self.enter_context(mock.patch.object(tfds, "_available_bytes", return_value=10))
         with self.assertRaisesRegex(InputError, "GB of memory .* as array_record, .* `folder:DIR`"):
-            tfds.load_tfds("tiny_photos/fixed", "train", self.data_dir)
+            image_files.load_tfds("tiny_photos/fixed", "train", self.data_dir)
 
     def test_part_of_a_split(self):
-        self.assertLen(tfds.load_tfds("tiny_photos/fixed", "train[:30%]", self.data_dir), 3)
+        self.assertLen(image_files.load_tfds("tiny_photos/fixed", "train[:30%]", self.data_dir), 3)
 
     def test_hidden_labels(self):
         builder = tfds.make_builder("tiny_photos/secret", self.data_dir)
@@ -69,11 +69,11 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
             ),
             self.assertRaisesRegex(InputError, "--data_dir .* --download"),
         ):
-            tfds.load_tfds("tiny_photos/fixed", "train", empty)
+            image_files.load_tfds("tiny_photos/fixed", "train", empty)
 
     def test_download_prepares(self):
         empty = image_files.make_temp_dir(self.addCleanup)
-        source = tfds.load_tfds("tiny_photos/fixed", "train", empty, download=True)
+        source = image_files.load_tfds("tiny_photos/fixed", "train", empty, download=True)
         self.assertLen(source, 10)
 
     def test_failed_download(self):
@@ -83,7 +83,7 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(image_files.TinyPhotos, "download_and_prepare", side_effect=error)
         )
         with self.assertRaisesRegex(InputError, "cannot be downloaded: no route to host"):
-            tfds.load_tfds("tiny_photos/fixed", "train", empty, download=True)
+            image_files.load_tfds("tiny_photos/fixed", "train", empty, download=True)
 
     @parameterized.parameters(
         ["cifar01", "nearest are cifar10.*folder:DIR.*digits"],
@@ -92,11 +92,11 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_unknown_name(self, name, message):
         with self.assertRaisesRegex(InputError, message):
-            tfds.load_tfds(name, "train", self.data_dir)
+            image_files.load_tfds(name, "train", self.data_dir)
 
     def test_unknown_split(self):
         with self.assertRaisesRegex(InputError, "no split 'dev': it has test, train"):
-            tfds.load_tfds("tiny_photos/fixed", "dev", self.data_dir)
+            image_files.load_tfds("tiny_photos/fixed", "dev", self.data_dir)
 
 
 if __name__ == "__main__":

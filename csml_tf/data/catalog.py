@@ -1,0 +1,173 @@
+"""From a data set string, as users write it, to one data set whose splits are opened once."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from absl import logging
+
+from csml_tf.augment import geometric
+from csml_tf.data import balanced_draw
+from csml_tf.data.sources import folder, folder_splits, memory
+from csml_tf.errors import InputError
+
+SPLITS = ("pretrain", "train", "test")
+TEST_FRACTION = 0.2
+
+
+def open_dataset(dataset, data_dir=None, download=False, seed=0):
+    """Finds a data set; its images are opened split by split, when they are asked for.
+
+    Args:
+        dataset: str, a TFDS name ("cifar10", "cifar10:3.0.2", "imagenet2012_subset/10pct"),
+            "folder:DIR" (class folders or one flat folder, perhaps inside `train/` and
+            `test/` or `val/`), or "digits".
+        data_dir: str, where TFDS data sets live; None for TFDS's own place.
+        download: bool, whether TFDS may download what is missing.
+        seed: int, of the draw of test images.
+
+    Returns:
+        `Dataset`.
+
+    Raises:
+        InputError: if the data set cannot be found.
+    """
+    # "folder:DIR" begins with "folder:"; the kind without a prefix, "digits", is its whole name.
+    prefix = dataset[: dataset.find(":") + 1] or dataset
+    open_splits = _KINDS.get(prefix, _open_tfds)
+    return Dataset(dataset, open_splits(dataset, data_dir, download), seed)
+
+
+class Dataset:
+    """A data set whose splits are opened once each, and together where they share images.
+
+    "train" and "test" are the pair for evaluation: the data set's own splits, with
+    its validation images as "test" if no labelled test images exist. Where there
+    are none, a fifth of the images is drawn as "test", in equal shares of each
+    class; the log and the source's name say so. The draw depends on `seed` alone.
+
+    "pretrain" is what an encoder may learn from: the training images, and those
+    TFDS lists as unlabelled. A folder without split folders gives all its images,
+    drawn "test" ones included, because who has no labels wants all of them used.
+    `digits` leaves its drawn "test" images out, so that accuracies measured during
+    a run are of unseen images.
+
+    Args:
+        name: str, the data set string.
+        splits: `sources.splits.Splits`.
+        seed: int, of the draw of test images.
+    """
+
+    def __init__(self, name, splits, seed=0):
+        self.name = name
+        self._splits = splits
+        self._seed = seed
+        self._opened = {}
+        self._split_sources = {}
+
+    def split(self, split):
+        """The images of one split.
+
+        Args:
+            split: str, "pretrain", "train" or "test".
+
+        Returns:
+            An `ImageSource`, the same one each time; labels of "train" and "test" mean the
+            same classes.
+
+        Raises:
+            InputError: if the images cannot be read, or are too few to draw from.
+            ValueError: if `split` is none of the three.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {SPLITS}, got {split!r}.")
+        if split not in self._split_sources:
+            self._split_sources[split] = self._make(split)
+        return self._split_sources[split]
+
+    def _make(self, split):
+        if split == "pretrain":
+            opener = self._splits.pretrain
+            return self.split("train") if opener is None else self._open(opener)
+        if self._splits.test is None:
+            return self._draw(self._open(self._splits.train), split)
+        return self._open(self._splits.test if split == "test" else self._splits.train)
+
+    def _open(self, opener):
+        """What a function of `Splits` opens, once."""
+        if opener not in self._opened:
+            self._opened[opener] = opener()
+        return self._opened[opener]
+
+    def _draw(self, source, split):
+        """The drawn "train" or "test" part of a source that has no splits of its own."""
+        if len(source) < 2:
+            raise InputError(
+                f"{self.name} holds 1 image and has no test split: at least 2 images are needed."
+            )
+        is_test = draw_test_images(len(source), source.labels, self._seed)
+        share = TEST_FRACTION if split == "test" else 1 - TEST_FRACTION
+        name = f"{self.name}:{split} ({share:.0%} of {source.name}, drawn with seed {self._seed})"
+        if split == "test":  # Once for the pair.
+            logging.info("%s has no test split of its own, using %s.", self.name, name)
+        return source.subset(np.flatnonzero(is_test == (split == "test")), name)
+
+
+def open_images(path):
+    """Opens image files that belong to no data set, such as those to look up.
+
+    Args:
+        path: str, an image file or a folder of them; `~` is the home folder.
+
+    Returns:
+        An `ImageSource` with `paths`.
+
+    Raises:
+        InputError: if there is no such file or folder, or no readable image.
+    """
+    expanded = os.path.expanduser(path)
+    if os.path.isdir(expanded):
+        return folder.FolderSource(expanded, name=path)
+    try:
+        with open(expanded, "rb") as file:
+            encoded = file.read()
+        geometric.decode_image(encoded)
+    except OSError as error:
+        raise InputError(f"There is no file or folder {path} to read: check the path.") from error
+    except tf.errors.OpError as error:
+        raise InputError(f"{path} is no readable image: give another file.") from error
+    return memory.EncodedSource([encoded], name=path, paths=[expanded])
+
+
+def draw_test_images(num_images, labels=None, seed=0):
+    """Draws a fifth of the images for testing, in equal shares of each class, by `balanced_draw`.
+
+    Args:
+        num_images: int, at least 2.
+        labels: [num_images] integers, or None.
+        seed: int.
+
+    Returns:
+        [num_images] bool, True for test images; at least one of each kind.
+
+    Example:
+        >>> draw_test_images(10, labels=[0] * 5 + [1] * 5).reshape(2, 5).sum(axis=1)
+        array([1, 1])
+    """
+    return balanced_draw.draw(num_images, TEST_FRACTION, labels, seed)
+
+
+def _open_tfds(dataset, data_dir, download):
+    # Here, so that folders and digits can be read where TFDS cannot be imported.
+    from csml_tf.data.sources import tfds
+
+    return tfds.open_splits(dataset, data_dir, download)
+
+
+# A new kind of data set is a file in sources/ and a row here: what its strings begin with, up to
+# the colon, and a function of (data set string, data_dir, download) that returns its `Splits`.
+# All other strings are names of TFDS.
+_KINDS = {
+    "digits": memory.open_digits,
+    folder_splits.PREFIX: folder_splits.open_splits,
+}
