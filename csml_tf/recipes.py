@@ -5,9 +5,11 @@ import difflib
 import functools
 import inspect
 import logging as std_logging
+import os
 import pathlib
 import re
 import shlex
+import sys
 import tokenize
 
 import gin
@@ -23,9 +25,11 @@ from csml_tf.evaluation.knn import KnnEvaluation
 from csml_tf.evaluation.knn_monitor import KnnMonitor
 from csml_tf.evaluation.linear_monitor import LinearEvaluation, LinearMonitor
 from csml_tf.export import model_card, saved_model
+from csml_tf.models.backbones.applications import make_application
+from csml_tf.models.backbones.catalog import make_backbone
+from csml_tf.models.backbones.resnet import make_resnet
 from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
-from csml_tf.models.resnet import make_blocks, make_resnet
 from csml_tf.reports import canvas
 from csml_tf.reports import views as views_report
 from csml_tf.training import optim, run_directory, step_images, workers
@@ -48,7 +52,8 @@ _CONFIGURABLES = (
     MultiLevelEncoder,
     NeighborRefresh,
     ViewAugmentation,
-    make_blocks,
+    make_application,
+    make_backbone,
     make_resnet,
     optim.TorchSGD,
     optim.cosine_schedule,
@@ -70,13 +75,16 @@ def parse(gin_files, bindings=()):
 
     Args:
         gin_files: names of recipes, looked up in the current folder, then in
-            `gin_configs/`.
+            `gin_configs/`. A module that one of them imports is looked up in the current
+            folder, too.
         bindings: overrides such as "EPOCHS = 10".
 
     Raises:
         InputError: if a file is missing or a name in it does not exist; names the
             nearest one that does.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # Last, so that nobody's file hides a library.
     gin.clear_config()
     try:
         with _without_search_log():
@@ -92,6 +100,11 @@ def parse(gin_files, bindings=()):
         raise InputError(
             f"There is no recipe {missing[1] if missing else ', '.join(gin_files)} here or in "
             f"gin_configs/: choose one of {', '.join(list_recipes())}."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The recipe imports {error.name}, which is neither installed nor in the current "
+            "folder: go to the folder that holds it."
         ) from error
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error

@@ -14,7 +14,8 @@ from csml_tf import command
 from csml_tf.benchmarks import extract, knn, pipeline, step
 from csml_tf.data import pipeline as input_pipeline
 from csml_tf.errors import InputError
-from csml_tf.models import csml_settings, resnet
+from csml_tf.models import csml_settings
+from csml_tf.models.backbones import resnet
 
 _METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
 _RES = flags.DEFINE_integer("res", 224, "Height and width of a view or image, pixels.")

@@ -7,7 +7,8 @@ import tensorflow as tf
 
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
-from csml_tf.models import csml, encoder, resnet
+from csml_tf.models import csml, encoder
+from csml_tf.models.backbones import resnet
 from csml_tf.training import optim
 
 METHODS = ("csml", "moco")

@@ -67,7 +67,8 @@ def _set_backbone(backbone, layers, directory):
         if layer.weights and not _set_if_fitting(layer, layers.get(layer.name, ())):
             raise InputError(
                 f"The encoder in {directory} is another network than the recipe's (they differ "
-                f"in {layer.name}): set DEPTH, WIDTH and make_resnet.stem as its card says."
+                f"in {layer.name}): set BACKBONE, DEPTH, WIDTH and make_resnet.stem as its card "
+                "says."
             )
 
 

@@ -152,10 +152,6 @@ VALUES = {
         "CsMl.neighbor_keys": "view",
         "CsMl.cutmix_warmup_epochs": 0,
     },
-    "ablation/csml_blocks.gin": {
-        **ABLATION_CSML,
-        "MultiLevelEncoder.extra_blocks": {"stage3": 1},
-    },
     "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CsMl.cutmix_warmup_epochs": 1},
     "ablation/csml_mined_by_embedding.gin": {
         **ABLATION_CSML,

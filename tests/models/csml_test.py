@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import csml, encoder, resnet
+from csml_tf.models import csml, encoder
+from csml_tf.models.backbones import resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import optim
 from tests.models import loop_csml

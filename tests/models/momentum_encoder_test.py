@@ -1,7 +1,8 @@
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.models import encoder, momentum_encoder, resnet
+from csml_tf.models import encoder, momentum_encoder
+from csml_tf.models.backbones import resnet
 
 
 def make_encoder():
