@@ -7,6 +7,7 @@ import logging as std_logging
 import os
 import pathlib
 import re
+import sys
 import tokenize
 from collections.abc import Sequence
 from typing import Union
@@ -26,8 +27,10 @@ from csml_tf.evaluation.monitors import (
 from csml_tf.methods.cross_samples import CrossSamples
 from csml_tf.methods.csml import CsMl
 from csml_tf.methods.moco import MoCo
+from csml_tf.models.backbones.applications import make_application
+from csml_tf.models.backbones.catalog import make_backbone
+from csml_tf.models.backbones.resnet import make_resnet
 from csml_tf.models.encoder import MultiLevelEncoder
-from csml_tf.models.resnet import make_blocks, make_resnet
 from csml_tf.training import addons, assembly, optim, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
@@ -52,7 +55,8 @@ _CONFIGURABLES = (
     MultiLevelEncoder,
     NeighborRefresh,
     ViewAugmentation,
-    make_blocks,
+    make_application,
+    make_backbone,
     make_resnet,
     addons.Lamb,
     addons.Lookahead,
@@ -77,7 +81,8 @@ def parse(
 
     Args:
         gin_files: names of recipes, looked up in the current folder, then in
-            `gin_configs/`.
+            `gin_configs/`. A module that one of them imports is looked up in the current
+            folder, too.
         bindings: overrides such as "EPOCHS = 10".
 
     Returns:
@@ -88,6 +93,8 @@ def parse(
             nearest one that does.
     """
     gin_files = [os.fspath(name) for name in gin_files]
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # Last, so that nobody's file hides a library.
     gin.clear_config()
     try:
         with _without_search_log():
@@ -103,6 +110,11 @@ def parse(
         raise InputError(
             f"There is no recipe {missing[1] if missing else ', '.join(gin_files)} here or in "
             f"gin_configs/: choose one of {', '.join(list_recipes())}."
+        ) from error
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"The recipe imports {error.name}, which is neither installed nor in the current "
+            "folder: go to the folder that holds it."
         ) from error
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error

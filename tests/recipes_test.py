@@ -1,3 +1,7 @@
+import os
+import sys
+from unittest import mock
+
 import gin
 import tensorflow as tf
 from absl.testing import parameterized
@@ -31,6 +35,7 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
         ("TorchSGD.clipnrm = 1.0", "did you mean 'clipnorm'"),
         ("pretrain.epoch = 3", "did you mean 'epochs'"),
         ("make_resnet.widht = 3", "did you mean 'width'"),
+        ("BACKBON = 'VGG16'", "no knob 'BACKBON' .did you mean 'BACKBONE'"),
         ("CsML.temperature = 1", "did you mean 'CsMl'"),
         ("MoCo.make_encoder = @MultiLevelEncode", "did you mean 'MultiLevelEncoder'"),
         ("EPOCHS", "cannot be read"),
@@ -48,6 +53,21 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
         path.write_text('include "base/moco_v2.gin"\nMoCo.temprature = 3\n')
         with self.assertRaisesRegex(InputError, "did you mean 'temperature'"):
             recipes.parse([str(path)])
+
+    def test_module_beside_the_recipe(self):
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        (folder / "networks_of_mine.py").write_text(
+            "import gin\n@gin.register\ndef mine(a): pass\n"
+        )
+        here = os.getcwd()
+        self.addCleanup(os.chdir, here)
+        os.chdir(folder)
+        self.enter_context(mock.patch.object(sys, "path", [*sys.path]))
+        binding = "import networks_of_mine\nMultiLevelEncoder.make_backbone = @mine\nmine.a = 1"
+        recipes.parse(["quickstart.gin"], [binding])
+        self.assertIn("import networks_of_mine", gin.config_str())
+        with self.assertRaisesRegex(InputError, "imports networks_of_yours, which is neither in"):
+            recipes.parse(["quickstart.gin"], ["import networks_of_yours"])
 
     def test_accepts_what_kwargs_hand_on(self):
         recipes.parse(["quickstart.gin"], ["TorchSGD.clipnorm = 1.0"])
@@ -112,6 +132,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("DEPTH = 19", "^make_resnet: depth must be one of .*got 19.$"),
         ("WIDTH = 'a'", "^make_resnet: "),
+        ("BACKBONE = 'ResNet50v2'", "^There is no backbone .*did you mean 'ResNet50V2'"),
         ("GLOBAL_BATCH_SIZE = 2000", "^A batch of 2000 images is larger than digits"),
         ("KnnEvaluation.k = 5000", "^k must be from 1 to the 1438 images"),
         ("CenterView.resize_size = 3", "^CenterView: resize_size must be at least"),

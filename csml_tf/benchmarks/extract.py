@@ -10,7 +10,8 @@ from csml_tf.benchmarks import measuring, step
 from csml_tf.errors import InputError
 from csml_tf.evaluation import frozen_encoder
 from csml_tf.export import saved_model
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import resnet
 
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 

@@ -9,7 +9,8 @@ from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 from csml_tf.methods import csml, moco
 from csml_tf.methods.cross_samples import CrossSamples
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import resnet
 from csml_tf.training import optim
 
 METHODS = ("csml", "moco")

@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 from csml_tf.errors import InputError
-from csml_tf.models import resnet
+from csml_tf.models.backbones import resnet
 
 # A tensor that only networks of this kind have, in the layouts of torchvision and timm.
 _OTHERS = {

@@ -16,14 +16,15 @@ from csml_tf.conversion import (
 )
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.models import heads, resnet
+from csml_tf.models import heads
+from csml_tf.models.backbones import contract, resnet
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 
 TO = ("torch", "detectron2")
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
-_LEVEL = resnet.STAGES[-1]  # The one that a foreign encoder has a head on.
+_LEVEL = contract.STAGES[-1]  # The one that a foreign encoder has a head on.
 
 
 def convert(

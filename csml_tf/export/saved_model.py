@@ -8,12 +8,13 @@ import tensorflow as tf
 from csml_tf import errors, whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
-from csml_tf.models import resnet
-from csml_tf.models.split_batch_norm import SplitBatchNormalization
+from csml_tf.models import heads, layer_copies
+from csml_tf.models.backbones import contract
 from csml_tf.quiet import quiet
 
 _TRAINING_STATE = model_card.EXTRA_ASSETS / "training_state.npz"
-_LAST_STAGE = resnet.STAGES[-1]
+# Layers of an export that others look for by name.
+_RESERVED = {"images", "normalize", "features", *contract.STAGES}
 
 
 def make_export_models(encoder, mean, std):
@@ -30,19 +31,23 @@ def make_export_models(encoder, mean, std):
     Returns:
         Two `tf.keras.Model`s that share their layers and take [batch, height, width, 3]
         float32 RGB in [0, 1]. The first returns [batch, feature_dim] float32; its layers
-        "stage1" to "stage4" put out the maps; its attribute `projection_head` is a model
-        from the features to the unit-length embedding of the last level, and missing where
-        there is none. The second is `make_endpoints_model` of the first.
+        "stage1" to "stage4", those that the backbone has, put out the maps; its attribute
+        `projection_head` is a model from the pooled map of the last level to its unit-length
+        embedding, and missing where there is no level. The second is `make_endpoints_model` of
+        the first.
     """
     images = tf.keras.Input([None, None, 3], name="images")
     normalize = tf.keras.layers.Rescaling(
         [1.0 / s for s in std], [-m / s for m, s in zip(mean, std)], name="normalize"
     )
-    stages = _copy_layers(encoder.backbone, normalize(images))
-    features = tf.keras.layers.GlobalAveragePooling2D(name="features")(stages[_LAST_STAGE])
+    stages = _copy_backbone(encoder.backbone, normalize(images))
+    last = stages[contract.last_stage(encoder.backbone)]
+    features = tf.keras.layers.GlobalAveragePooling2D(name="features")(last)
     model = tf.keras.Model(images, features, name="encoder")
     if encoder.levels:
-        model.projection_head = _copy_head(encoder.heads[encoder.levels[-1]])
+        deepest = encoder.levels[-1]
+        channels = encoder.backbone.output[deepest].shape[-1]
+        model.projection_head = heads.export_model(encoder.heads[deepest], channels)
         # The features do not depend on it: fine-tuning would warn of missing gradients.
         model.projection_head.trainable = False
     return model, make_endpoints_model(model)
@@ -55,21 +60,25 @@ def make_endpoints_model(model):
         model: the first of `make_export_models`, or one that was loaded from a SavedModel.
 
     Returns:
-        `tf.keras.Model`: images -> {"stage1".. "stage4": maps, "features": pooled features}.
+        `tf.keras.Model`: images -> {"stage1".. "stage4": maps, "features": pooled features}, with
+        those stages that there are.
 
     Raises:
-        ValueError: if the model lacks a stage.
+        ValueError: if the model has no stage.
     """
-    outputs = {"features": model.output}
-    for layer in model.layers:
+    stages = _find_stages(model)
+    if not stages:
+        raise ValueError(f"The model has no layer out of {', '.join(contract.STAGES)}.")
+    return tf.keras.Model(model.input, {"features": model.output, **stages})
+
+
+def _find_stages(model):
+    """{stage: its map} of an export."""
+    outputs = {layer.name: layer for layer in getattr(model, "layers", [])}
+    if not set(contract.STAGES) & set(outputs):
         # Exports of before there were layers of just this name end with "stage1_block2_relu".
-        stage = layer.name.split("_")[0]
-        if stage in resnet.STAGES:
-            outputs[stage] = layer.output
-    missing = sorted({*resnet.STAGES} - {*outputs})
-    if missing:
-        raise ValueError(f"The model has no layer {', '.join(missing)}.")
-    return tf.keras.Model(model.input, outputs)
+        outputs = {name.split("_")[0]: layer for name, layer in outputs.items()}
+    return {stage: outputs[stage].output for stage in contract.STAGES if stage in outputs}
 
 
 def export(encoder, directory, mean, std, card, training_state=None):
@@ -151,8 +160,7 @@ def load(directory):
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."
         ) from error
-    layers = getattr(model, "layers", [])
-    if not {*resnet.STAGES} <= {layer.name.split("_")[0] for layer in layers}:
+    if not _find_stages(model):
         raise InputError(
             f"The SavedModel in {directory} is not one that this package wrote: there is nothing "
             "to be exported from it."
@@ -174,47 +182,24 @@ def read_training_state(directory):
         return dict(arrays)
 
 
-def _copy_layers(backbone, images):
+def _copy_backbone(backbone, images):
     """Repeats the backbone's layers, weights included, on top of a Keras tensor.
 
-    Not nested as one layer: Keras 2 cannot rebuild a loaded model from its own config
-    where that model holds another one with several outputs; `clone_model` never returns.
+    Returns:
+        {stage: map}, each from a layer of the stage's name.
     """
-    copies = {id(backbone.input): images}
-    stages = {id(tensor): stage for stage, tensor in backbone.output.items()}
-    for layer in backbone.layers[1:]:
-        copy = _copy_layer(layer)
-        inputs = tf.nest.map_structure(lambda tensor: copies[id(tensor)], layer.input)
-        output = copy(inputs)
-        copy.set_weights(layer.get_weights())
-        if id(layer.output) in stages:
-            # Does nothing: it gives the map a name that `get_layer` finds in any backbone.
-            output = tf.keras.layers.Activation("linear", name=stages[id(layer.output)])(output)
-        copies[id(layer.output)] = output
-    return {stage: copies[id(tensor)] for stage, tensor in backbone.output.items()}
+    names = set(_RESERVED)
 
+    def copy_layer(layer):
+        name = layer.name
+        while name in names:  # Of a model inside the model, or one that we look for.
+            name += "_"
+        names.add(name)
+        return layer_copies.stock_layer(layer, name=name)
 
-def _copy_layer(layer):
-    config = _float32_config(layer)
-    if isinstance(layer, SplitBatchNormalization):
-        del config["num_groups"]
-        return tf.keras.layers.BatchNormalization.from_config(config)
-    return type(layer).from_config(config)
-
-
-def _float32_config(layer):
-    """Its config, for computing in float32 whatever the precision of the training was."""
-    return {**layer.get_config(), "dtype": "float32"}
-
-
-def _copy_head(head):
-    """The projection head in stock layers."""
-    copies = [tf.keras.layers.Dense.from_config(_float32_config(d)) for d in head.dense_layers]
-    features = tf.keras.Input([head.dense_layers[0].kernel.shape[0]], name="features")
-    embedding = features
-    for dense in copies:
-        embedding = dense(embedding)
-    embedding = tf.keras.layers.UnitNormalization(axis=-1, name="embedding")(embedding)
-    model = tf.keras.Model(features, embedding, name="projection_head")
-    model.set_weights(head.get_weights())
-    return model
+    stages = layer_copies.rebuild(backbone.output, {id(backbone.input): images}, copy_layer)
+    # Does nothing: it gives the map a name that `get_layer` finds in any backbone.
+    return {
+        stage: tf.keras.layers.Activation("linear", name=stage)(maps)
+        for stage, maps in stages.items()
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable, Optional
+from typing import Callable
 
 import tensorflow as tf
 
@@ -54,9 +54,9 @@ class CsMl(StepwiseModel):
     def __init__(
         self,
         make_base: Callable[..., method.Method] = MoCo,
-        cross_samples: Optional[CrossSamples] = None,
-        level_weights: Optional[dict[str, float]] = None,
-        photometric: Optional[Callable] = None,
+        cross_samples: CrossSamples | None = None,
+        level_weights: dict[str, float] | None = None,
+        photometric: Callable | None = None,
         accumulation_steps: int = 1,
         seed: int = 0,
         **kwargs,

@@ -1,8 +1,11 @@
 """An encoder with one embedding per chosen stage of its backbone."""
 
+import functools
+
 import tensorflow as tf
 
-from csml_tf.models import heads, resnet
+from csml_tf.models import heads
+from csml_tf.models.backbones import contract, resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 
@@ -15,19 +18,17 @@ class MultiLevelEncoder(tf.keras.Model):
 
     Args:
         make_backbone: function of no arguments that returns a model from images to
-            {stage: [batch, h, w, channels]}, such as `resnet.make_resnet`.
+            {stage: [batch, h, w, channels]}, a backbone as `contract` describes it.
         head_dims: {stage: length of that level's embedding}.
-        hidden_layers: as for `heads.ProjectionHead`, for every head.
-        extra_blocks: {stage: number of blocks between the stage's map and its pooling}, for
-            levels below the deepest. So an early stage need not be linearly separable itself;
-            the blocks serve its head only. None for none.
-        make_blocks: function of (channels, num_blocks, name=) that returns a model from maps
-            to maps, such as `resnet.make_blocks`.
+        hidden_layers: as for `heads.ProjectionHead`, for every head of that kind.
+        make_head: function of (stage, channels of its map) that returns a Keras layer from
+            pooled features, [batch, channels], to [batch, its length in head_dims] unit
+            vectors; None makes a `heads.ProjectionHead`.
         **kwargs: as for `tf.keras.Model`.
 
     Raises:
-        ValueError: if `head_dims` is empty or names a stage that the backbone lacks, or
-            `extra_blocks` names another than its levels, or the deepest of them.
+        ValueError: if there are no named maps, `head_dims` is empty or names a stage that the
+            backbone lacks, or a head makes vectors of another length.
     """
 
     def __init__(
@@ -35,49 +36,23 @@ class MultiLevelEncoder(tf.keras.Model):
         make_backbone=resnet.make_resnet,
         head_dims=None,
         hidden_layers=1,
-        extra_blocks=None,
-        make_blocks=resnet.make_blocks,
+        make_head=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         head_dims = {"stage4": 128} if head_dims is None else dict(head_dims)
         self.backbone = make_backbone()
-        unknown = sorted(set(head_dims) - set(self.backbone.output))
-        if unknown or not head_dims:
+        if not head_dims:
             raise ValueError(
-                f"head_dims must name stages out of {sorted(self.backbone.output)}, "
-                f"got {sorted(head_dims)}."
+                f"head_dims must name stages out of {sorted(self.backbone.output)}, got none."
             )
+        contract.check_maps(self.backbone, sorted(head_dims))
+        make_head = make_head or functools.partial(_make_head, head_dims, hidden_layers)
         self.heads = {
-            stage: heads.ProjectionHead(dim, hidden_layers, name=f"{stage}_head")
+            stage: self._build_head(make_head, stage, dim)
             for stage, dim in sorted(head_dims.items())
         }
-        self.head_dims = {stage: head.output_dim for stage, head in self.heads.items()}
-        for stage, head in self.heads.items():
-            head.build(tf.TensorShape([None, self.backbone.output[stage].shape[-1]]))
-        extra_blocks = dict(extra_blocks or {})
-        # An export takes the deepest embedding from the features, which have no blocks.
-        if not set(extra_blocks) <= set(self.levels[:-1]):
-            raise ValueError(
-                f"extra_blocks must name levels out of {list(self.levels[:-1])}, those below the "
-                f"deepest, got {sorted(extra_blocks)}."
-            )
-        self.extra_blocks = {
-            stage: make_blocks(
-                self.backbone.output[stage].shape[-1], num_blocks, name=f"{stage}_extra"
-            )
-            for stage, num_blocks in sorted(extra_blocks.items())
-        }
-        groups = {
-            layer.num_groups
-            for layer in self._layers_with_maps()
-            if isinstance(layer, SplitBatchNormalization)
-        }
-        if len(groups) > 1:
-            raise ValueError(
-                f"Batch norm must have as many groups in extra_blocks as in the backbone, got "
-                f"{sorted(groups)}."
-            )
+        self.head_dims = dict(sorted(head_dims.items()))
         # A bound method, which Keras does not track: the layers are those of `backbone`.
         self._make_maps = _with_relus_for_heads(self.backbone, self.levels[:-1]).__call__
         self.built = True
@@ -90,12 +65,12 @@ class MultiLevelEncoder(tf.keras.Model):
     @property
     def feature_dim(self):
         """Length of the pooled features of the last stage."""
-        return self.backbone.output[resnet.STAGES[-1]].shape[-1]
+        return self.backbone.output[contract.last_stage(self.backbone)].shape[-1]
 
     @property
     def bn_groups(self):
         """Groups of the global batch that batch norm treats apart in training."""
-        return max(getattr(layer, "num_groups", 1) for layer in self._layers_with_maps())
+        return max((layer.num_groups for layer in self._batch_norms()), default=1)
 
     def divide_batch(self, replicas, accumulation_steps=1):
         """Prepares batch norm for a global batch that comes in parts.
@@ -107,29 +82,37 @@ class MultiLevelEncoder(tf.keras.Model):
         Raises:
             ValueError: if the groups do not fall on the parts as whole groups.
         """
+        norms = self._batch_norms()
         parts = replicas * accumulation_steps
         together = self.bn_groups == 1 and accumulation_steps == 1
-        if self.bn_groups % parts and not together:
+        if norms and self.bn_groups % parts and not together:
             raise ValueError(
                 f"{self.bn_groups} batch norm groups do not fall on {replicas} replica(s) with "
                 f"{accumulation_steps} accumulation step(s) each: choose BN_GROUPS as a "
                 f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
             )
-        for layer in self._layers_with_maps():
-            if isinstance(layer, SplitBatchNormalization):
-                layer.batch_parts = parts
+        for layer in norms:
+            layer.batch_parts = parts
 
     def call(self, images, training=None):
         """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
         maps = self._make_maps(images, training=training)
-        for level, blocks in self.extra_blocks.items():
-            maps[level] = blocks(maps[level], training=training)
         return {level: head(pool(maps[level])) for level, head in self.heads.items()}
 
-    def _layers_with_maps(self):
-        return [
-            layer for part in (self.backbone, *self.extra_blocks.values()) for layer in part.layers
-        ]
+    def _build_head(self, make_head, stage, dim):
+        channels = self.backbone.output[stage].shape[-1]
+        head = make_head(stage, channels)
+        head.build(tf.TensorShape([None, channels]))
+        length = head.compute_output_shape([None, channels])[-1]
+        if length != dim:
+            raise ValueError(
+                f"The head of {stage} makes vectors of length {length}, and head_dims says {dim}: "
+                "let them agree."
+            )
+        return head
+
+    def _batch_norms(self):
+        return [each for each in self.submodules if isinstance(each, SplitBatchNormalization)]
 
     @tf.function(autograph=False, reduce_retracing=True)
     def embedding(self, images):
@@ -139,22 +122,28 @@ class MultiLevelEncoder(tf.keras.Model):
     @tf.function(autograph=False, reduce_retracing=True)
     def pooled_features(self, images):
         """[batch, height, width, 3] -> [batch, feature_dim] of the last stage, inference mode."""
-        return pool(self.backbone(images, training=False)[resnet.STAGES[-1]])
+        return pool(self.backbone(images, training=False)[contract.last_stage(self.backbone)])
 
 
 def _with_relus_for_heads(backbone, stages):
-    """The same layers, but the maps of these stages come from a ReLU of their own.
+    """The same layers, but maps of these stages that are activations are made once more.
 
-    The next block has two branches. With a head on the same ReLU its gradient would be a sum of
-    three, which TensorFlow adds in an order that differs from step to step, see
+    A ResNet's next block has two branches. With a head on the same ReLU its gradient would be a
+    sum of three, which TensorFlow adds in an order that differs from step to step, see
     `training.optim.TorchSGD`. Two ReLUs have a gradient each, of two summands and of one.
     """
     outputs = dict(backbone.output)
-    for layer in backbone.layers:
-        for stage in stages:
-            if layer.output is backbone.output[stage] and isinstance(layer, tf.keras.layers.ReLU):
-                outputs[stage] = tf.keras.layers.ReLU()(layer.input)
+    for stage in stages:
+        node = outputs[stage].node
+        if isinstance(node.layer, (tf.keras.layers.ReLU, tf.keras.layers.Activation)):
+            config = {**node.layer.get_config(), "name": f"{stage}_for_head"}
+            outputs[stage] = type(node.layer).from_config(config)(node.keras_inputs[0])
     return tf.keras.Model(backbone.input, outputs)
+
+
+def _make_head(head_dims, hidden_layers, stage, channels):
+    del channels  # It finds out itself.
+    return heads.ProjectionHead(head_dims[stage], hidden_layers, name=f"{stage}_head")
 
 
 def pool(maps):

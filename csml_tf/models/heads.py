@@ -1,6 +1,10 @@
 """The projection head, which turns pooled features into the embedding of the loss."""
 
+from typing import Callable
+
 import tensorflow as tf
+
+from csml_tf.models import layer_copies
 
 
 class ProjectionHead(tf.keras.layers.Layer):
@@ -46,3 +50,38 @@ class ProjectionHead(tf.keras.layers.Layer):
     def get_config(self):
         config = {"output_dim": self.output_dim, "hidden_layers": self.hidden_layers}
         return {**super().get_config(), **config}
+
+
+def export_model(
+    head: tf.keras.layers.Layer,
+    feature_dim: int,
+    copy_layer: Callable = layer_copies.stock_layer,
+    with_weights: bool = True,
+) -> tf.keras.Model:
+    """A copy of a head for an export.
+
+    Args:
+        head: `ProjectionHead`, which is copied in stock layers; or another head: a functional
+            model is copied layer by layer, any other layer as a whole.
+        feature_dim: length of the features.
+        copy_layer: as for `layer_copies.rebuild`.
+        with_weights: likewise.
+
+    Returns:
+        `tf.keras.Model`: [batch, feature_dim] features -> [batch, dim] float32, unit length.
+    """
+    features = tf.keras.Input([feature_dim], name="features")
+    if isinstance(head, ProjectionHead):
+        embedding = features
+        for dense in head.dense_layers:
+            embedding = copy_layer(dense)(embedding)
+        embedding = tf.keras.layers.UnitNormalization(axis=-1, name="embedding")(embedding)
+    elif isinstance(head, layer_copies.Functional):
+        copies = {id(head.inputs[0]): features}
+        (embedding,) = layer_copies.rebuild(head.outputs, copies, copy_layer, with_weights)
+    else:
+        embedding = copy_layer(head)(features)
+    model = tf.keras.Model(features, embedding, name="projection_head")
+    if with_weights:
+        model.set_weights(head.get_weights())
+    return model

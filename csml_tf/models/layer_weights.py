@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
 
-def set_all(model: tf.keras.Model, weights: dict[str, Sequence[np.ndarray]]) -> Optional[str]:
+def set_all(model: tf.keras.Model, weights: dict[str, Sequence[np.ndarray]]) -> str | None:
     """Sets every layer that has weights, by its name; or none, if one of them does not fit.
 
     Args:

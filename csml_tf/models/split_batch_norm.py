@@ -39,17 +39,18 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
 
     def call(self, inputs, training=None):
         """[batch, height, width, channels] float -> the same, normalised."""
-        if not training:
+        if not training or not self.trainable:
             return super().call(inputs, training=False)
         if self.num_groups < self.batch_parts:
             return self._normalize_together(inputs)
         num_groups = self.num_groups // self.batch_parts
         if num_groups == 1:
             return super().call(inputs, training=True)
+        gamma, beta = self._scale_and_center()
         means, variances, outputs = [], [], []
         for part in tf.split(inputs, num_groups):
             output, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                part, self.gamma, self.beta, epsilon=self.epsilon, is_training=True
+                part, gamma, beta, epsilon=self.epsilon, is_training=True
             )
             outputs.append(output)
             means.append(mean)
@@ -73,9 +74,16 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
         self._move(self.moving_mean, mean)
         # The unbiased one, as in the fused batch norm of the other paths.
         self._move(self.moving_variance, variance * count / (count - 1.0))
-        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
-        shift = self.beta - mean * scale
+        gamma, beta = self._scale_and_center()
+        scale = gamma * tf.math.rsqrt(variance + self.epsilon)
+        shift = beta - mean * scale
         return inputs * tf.cast(scale, inputs.dtype) + tf.cast(shift, inputs.dtype)
+
+    def _scale_and_center(self):
+        """Gamma and beta, those included that the layer does without."""
+        gamma = self.gamma if self.scale else tf.ones_like(self.moving_mean)
+        beta = self.beta if self.center else tf.zeros_like(self.moving_mean)
+        return gamma, beta
 
     def _move(self, moving, value):
         moving.assign_sub((moving - value) * (1.0 - self.momentum))

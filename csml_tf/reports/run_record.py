@@ -14,6 +14,7 @@ from csml_tf.training.share_of_epochs import share_of_epochs
 _NOT_RECORDED = "not recorded: begun with an older csml_tf"
 # What stands behind a word on the page.
 _NETWORK = {
+    "backbone": "make_backbone.name",
     "ResNet": "make_resnet.depth",
     "width": "make_resnet.width",
     "stem": "make_resnet.stem",

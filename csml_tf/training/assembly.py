@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -13,6 +14,7 @@ from csml_tf.data.neighbor_table import NeighborTable
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.methods.method import TrainingModel
+from csml_tf.models.backbones import contract
 from csml_tf.training import optim
 from csml_tf.training import precision as precisions
 from csml_tf.training.addons import StochasticAverage
@@ -50,16 +52,16 @@ class Parts:
     augmentation: ViewAugmentation
     epochs: int
     global_batch_size: int
-    small_augmentation: Optional[ViewAugmentation] = None
+    small_augmentation: ViewAugmentation | None = None
     make_optimizer: Callable[[], Any] = optim.TorchSGD
     schedule: Callable[[int, int, float], float] = optim.cosine_schedule
-    make_neighbor_refresh: Optional[Callable[..., NeighborRefresh]] = None
+    make_neighbor_refresh: Callable[..., NeighborRefresh] | None = None
     callbacks: Sequence[Any] = ()
     augment_on: str = "host"
     precision: str = "float32"
     jit_compile: bool = False
     learning_rate_per_256_images: float = 0.03
-    checkpoint_every_steps: Optional[int] = 1000
+    checkpoint_every_steps: int | None = 1000
     seed: int = 0
 
     def check(self, source: ImageSource) -> None:
@@ -106,11 +108,11 @@ class Assembly:
     strategy: tf.distribute.Strategy
     model: TrainingModel
     augmentations: dict[str, ViewAugmentation]
-    refresh: Optional[NeighborRefresh]
+    refresh: NeighborRefresh | None
     num_steps: int
 
     @property
-    def table(self) -> Optional[NeighborTable]:
+    def table(self) -> NeighborTable | None:
         """The neighbor table, or None."""
         return None if self.refresh is None else self.refresh.table
 
@@ -177,6 +179,7 @@ def assemble(
         optimizer = precisions.scale_loss(optimizer, parts.precision)
         model.compile(optimizer, jit_compile=parts.jit_compile)
         model.steps_of_run.assign(parts.epochs * num_steps)
+    contract.check(model.encoder)
     augmentations.update(_choose_augmentations(model, parts))
     refresh = None
     if model.cross_samples.uses_neighbors:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any, Callable
 
 import tensorflow as tf
 from absl import logging
@@ -25,7 +26,7 @@ def run(
     center_view: Any,
     settings: Callable[[], str],
     monitors: Sequence[Any] = (),
-    initialize: Optional[Callable[[TrainingModel], None]] = None,
+    initialize: Callable[[TrainingModel], None] | None = None,
 ) -> TrainingModel:
     """Pretrains an encoder, or goes on with a run that was interrupted.
 

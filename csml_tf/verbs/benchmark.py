@@ -13,7 +13,7 @@ from absl import flags
 from csml_tf.benchmarks import extract, knn, pipeline, step
 from csml_tf.data import pipeline as input_pipeline
 from csml_tf.errors import InputError
-from csml_tf.models import resnet
+from csml_tf.models.backbones import resnet
 
 NUM_ARGUMENTS = 1  # What is measured.
 

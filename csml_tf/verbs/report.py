@@ -12,8 +12,8 @@ from absl import flags
 from csml_tf import recipes
 from csml_tf.errors import InputError
 from csml_tf.reports import reference_runs, run_record, run_report, views
-from csml_tf.zoo import table
 from csml_tf.training import run_directory
+from csml_tf.zoo import table
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")

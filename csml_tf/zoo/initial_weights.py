@@ -32,7 +32,8 @@ def load(directory, model):
     if unfit is not None:
         raise InputError(
             f"The encoder in {directory} is another network than the recipe's (they differ "
-            f"in {unfit}): set DEPTH, WIDTH and make_resnet.stem as its card says."
+            f"in {unfit}): set BACKBONE, DEPTH, WIDTH and make_resnet.stem as its card "
+            "says."
         )
     head = getattr(loaded, "projection_head", None)
     has_head = head is not None and layer_weights.set_one(encoder.heads[level], head.get_weights())

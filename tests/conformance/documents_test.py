@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import textwrap
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +39,36 @@ class DocumentsTest(tf.test.TestCase):
             [sys.executable, "-c", "\n".join(blocks)],
             cwd=self.folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+
+    def test_using_own_network(self):
+        """Beside the user's recipe, in the folder where the training is started."""
+        text = (ROOT / "docs" / "using_own_network.md").read_text(encoding="utf-8")
+        (recipe,) = re.findall(r"^```\n(import .*?)^```$", text, re.MULTILINE | re.DOTALL)
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        module = "\n".join(python_blocks("using_own_network.md"))
+        (folder / "my_network.py").write_text(module, encoding="utf-8")
+        recipe += "MultiLevelEncoder.make_head = @make_my_head\n"
+        (folder / "mine.gin").write_text(recipe, encoding="utf-8")
+        program = """
+            import gin
+            from csml_tf import recipes
+            from csml_tf.models.backbones import contract
+            recipes.parse(["mine.gin"])
+            encoder = gin.get_configurable("MultiLevelEncoder")()
+            contract.check(encoder)
+            assert encoder.bn_groups == 2 and encoder.feature_dim == 64, encoder
+            encoder(__import__("numpy").zeros([2, 32, 32, 3]))
+            recipe = gin.operative_config_str()
+            assert "import my_network" in recipe and "make_my_head" in recipe, recipe
+        """
+        process = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(program)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"},
             capture_output=True,
             text=True,
         )

@@ -156,10 +156,6 @@ VALUES = {
         "CrossSamples.pairs": False,
         "CrossSamples.cutmix_warmup_epochs": 0,
     },
-    "ablation/csml_blocks.gin": {
-        **ABLATION_CSML,
-        "MultiLevelEncoder.extra_blocks": {"stage3": 1},
-    },
     "ablation/csml_cutmix_waits.gin": {**ABLATION_CSML, "CrossSamples.cutmix_warmup_epochs": 1},
     "ablation/csml_pairs.gin": {**ABLATION_CSML, "CrossSamples.pairs": True},
     "ablation/csml_late.gin": {**ABLATION_CSML, "CrossSamples.neighbor_warmup_epochs": 16},

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 from csml_tf.conversion import convert, safetensors_files
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 from tests.conversion import numpy_resnet
@@ -56,7 +56,7 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_stages_and_features(self):
         outputs = self.run_signature("endpoints")
-        for stage in resnet.STAGES:
+        for stage in contract.STAGES:
             maps = self.expected[stage].transpose(0, 2, 3, 1)
             self.assertAllClose(outputs[stage], maps, rtol=1e-4, atol=1e-4 * np.abs(maps).max())
         self.assertAllClose(outputs["features"], self.expected["features"], rtol=1e-4, atol=1e-5)

@@ -4,7 +4,7 @@ from absl.testing import parameterized
 
 from csml_tf.conversion import torch_weights
 from csml_tf.errors import InputError
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract, resnet
 from tests.conversion import numpy_resnet
 
 
@@ -31,7 +31,7 @@ class BackboneTest(tf.test.TestCase, parameterized.TestCase):
         images = np.random.default_rng(1).normal(size=[2, 37, 32, 3]).astype("float32")
         actual = model(images, training=False)
         expected = numpy_resnet.forward(state, images.transpose(0, 3, 1, 2))
-        for stage in resnet.STAGES:
+        for stage in contract.STAGES:
             maps = expected[stage].transpose(0, 2, 3, 1)
             self.assertAllClose(actual[stage], maps, rtol=1e-4, atol=1e-4 * np.abs(maps).max())
 

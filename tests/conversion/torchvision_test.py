@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.conversion import convert
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract
 from tests.training import tiny_run
 
 try:
@@ -38,7 +38,7 @@ def outputs_of(network, images):
     outputs = {}
     with torch.no_grad():
         maps = network.maxpool(network.relu(network.bn1(network.conv1(maps))))
-        for number, stage in enumerate(resnet.STAGES, start=1):
+        for number, stage in enumerate(contract.STAGES, start=1):
             maps = getattr(network, f"layer{number}")(maps)
             outputs[stage] = maps.numpy().transpose(0, 2, 3, 1)
     return {**outputs, "features": maps.mean(dim=(2, 3)).numpy()}

@@ -5,7 +5,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.evaluation import folded_graph
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract, resnet
 
 _BATCH_NORM = "FusedBatchNormV3"
 
@@ -39,7 +39,7 @@ class FoldTest(tf.test.TestCase, parameterized.TestCase):
         signature = make_signature(functools.partial(model, training=False))
         outputs = folded_graph.fold(signature)(tf.constant(self.images))
         expected = model(self.images, training=False)
-        self.assertEqual({*outputs}, {*resnet.STAGES})
+        self.assertEqual({*outputs}, {*contract.STAGES})
         for stage, maps in expected.items():
             self.assertAllClose(outputs[stage] / tf.reduce_max(maps), maps / tf.reduce_max(maps))
 

@@ -11,7 +11,8 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.export import saved_model
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import contract, resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from tests.training import tiny_run
 
@@ -138,9 +139,9 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
     def test_endpoints(self):
         images = make_images(64)
         output = self.signatures["endpoints"](images=tf.constant(images))
-        self.assertEqual({*output}, {*resnet.STAGES, "features"})
+        self.assertEqual({*output}, {*contract.STAGES, "features"})
         maps = self.encoder.backbone(self.normalized(images), training=False)
-        for number, stage in enumerate(resnet.STAGES):
+        for number, stage in enumerate(contract.STAGES):
             side = 64 // 4 // 2**number
             self.assertEqual(output[stage].shape, [4, side, side, 2 * 2**number])
             self.assertAllClose(output[stage], maps[stage], rtol=1e-4, atol=1e-4)
@@ -225,7 +226,7 @@ class MakeExportModelTest(tf.test.TestCase, parameterized.TestCase):
         model, _ = saved_model.make_export_models(trained, MEAN, STD)
         normalized = ((make_images(32) - MEAN) / STD).astype("float32")
         expected = trained.backbone(normalized, training=False)
-        for stage in resnet.STAGES:
+        for stage in contract.STAGES:
             part = tf.keras.Model(model.input, model.get_layer(stage).output)
             self.assertAllClose(part(make_images(32)), expected[stage], rtol=1e-3, atol=1e-3)
 

@@ -9,7 +9,8 @@ from absl.testing import parameterized
 
 from csml_tf.methods import cross_samples
 from csml_tf.methods.cross_samples import ANCHOR_VIEWS, NEIGHBOR_VIEWS
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import resnet
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import optim
 from tests.methods import loop_csml, made

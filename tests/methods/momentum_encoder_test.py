@@ -2,7 +2,8 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf.methods import momentum_encoder
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import resnet
 
 
 def make_encoder():

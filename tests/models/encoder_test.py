@@ -1,10 +1,10 @@
-import functools
-
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import encoder, resnet
+from csml_tf.models import encoder
+from csml_tf.models.backbones import contract, resnet
+from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 IMAGES = np.random.default_rng(0).normal(size=[4, 16, 16, 3]).astype("float32")
 
@@ -13,33 +13,19 @@ def make_backbone():
     """Four stages, as a ResNet has, of one convolution each."""
     images = tf.keras.Input([None, None, 3])
     maps, stages = images, {}
-    for i, stage in enumerate(resnet.STAGES):
+    for i, stage in enumerate(contract.STAGES):
         maps = tf.keras.layers.Conv2D(2**i, 3, 1 if i == 0 else 2, "same")(maps)
         maps = tf.keras.layers.BatchNormalization()(maps)
         maps = stages[stage] = tf.keras.layers.ReLU()(maps)
     return tf.keras.Model(images, stages)
 
 
-def make_wide_backbone():
-    """Two stages whose channels a bottleneck can divide by four."""
-    images = tf.keras.Input([None, None, 3])
-    maps, stages = images, {}
-    for stage in ("stage3", "stage4"):
-        maps = stages[stage] = tf.keras.layers.Conv2D(8, 3, 2, "same", activation="relu")(maps)
-    return tf.keras.Model(images, stages)
-
-
-def convolve(maps, kernel):
-    """Stride 1 and zeros around: [n, h, w, c], kernel [k, k, c, d] -> [n, h, w, d]."""
-    size = len(kernel)
-    margin = size // 2
-    padded = np.pad(maps, [(0, 0), (margin, margin), (margin, margin), (0, 0)])
-    height, width = maps.shape[1:3]
-    return sum(
-        padded[:, i : i + height, j : j + width] @ kernel[i, j]
-        for i in range(size)
-        for j in range(size)
-    )
+def make_mlp_head(stage, channels):
+    features = x = tf.keras.Input([channels])
+    x = tf.keras.layers.Dense(7, activation="tanh")(x)
+    dim = 3 if stage == "stage2" else 5
+    outputs = tf.keras.layers.UnitNormalization()(tf.keras.layers.Dense(dim)(x))
+    return tf.keras.Model(features, outputs)
 
 
 class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
@@ -134,69 +120,77 @@ class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertEqual(made.bn_groups, groups)
 
-    @parameterized.parameters(18, 50)
-    def test_extra_blocks(self, depth):
-        """Residual blocks before one head, from their definition; nothing else changes."""
-        plain = self.encoder
-        make_blocks = functools.partial(resnet.make_blocks, depth=depth)
+    def test_heads_of_ones_own(self):
         made = encoder.MultiLevelEncoder(
-            make_wide_backbone, {"stage3": 3, "stage4": 5}, 1, {"stage3": 2}, make_blocks
+            make_backbone, {"stage4": 5, "stage2": 3}, make_head=make_mlp_head
         )
-        blocks = made.extra_blocks["stage3"]
-        rng = np.random.default_rng(0)
-        for variable in blocks.weights:  # Away from where batch norm does nothing.
-            variable.assign(rng.uniform(0.2, 0.6, variable.shape))
+        self.assertEqual(made.head_dims, {"stage2": 3, "stage4": 5})
         maps = made.backbone(IMAGES, training=False)
-        rows = maps["stage3"].numpy()
-        num_convolutions = 3 if depth == 50 else 2
-        for block in (1, 2):
-            inside = rows
-            for number in range(1, num_convolutions + 1):
-                name = f"stage3_extra_block{block}_conv{number}"
-                inside = convolve(inside, blocks.get_layer(name).get_weights()[0])
-                gamma, beta, mean, variance = blocks.get_layer(f"{name}_bn").get_weights()
-                inside = gamma * (inside - mean) / np.sqrt(variance + 1e-5) + beta
-                if number < num_convolutions:
-                    inside = np.maximum(inside, 0)
-            rows = np.maximum(rows + inside, 0)
-        expected = made.heads["stage3"](rows.mean(axis=(1, 2)))
-        actual = made(IMAGES, training=False)
-        self.assertAllClose(actual["stage3"], expected, rtol=1e-4, atol=1e-5)
-        pooled = maps["stage4"].numpy().mean(axis=(1, 2))
-        self.assertAllClose(actual["stage4"], made.heads["stage4"](pooled), rtol=1e-5)
-        self.assertAllClose(made.pooled_features(IMAGES), pooled, rtol=1e-5)
-        self.assertEqual(plain.extra_blocks, {})
+        for level, embeddings in made(IMAGES, training=False).items():
+            hidden, hidden_bias, last, last_bias = made.heads[level].get_weights()
+            pooled = maps[level].numpy().mean(axis=(1, 2))
+            expected = np.tanh(pooled @ hidden + hidden_bias) @ last + last_bias
+            expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+            self.assertAllClose(embeddings, expected, rtol=1e-4, atol=1e-5)
         trained = {id(variable) for variable in made.trainable_variables}
-        self.assertContainsSubset({id(v) for v in blocks.trainable_variables}, trained)
+        for head in made.heads.values():
+            self.assertContainsSubset({id(v) for v in head.trainable_variables}, trained)
 
-    def test_batch_norm_of_extra_blocks_is_divided_as_the_rest(self):
-        def make(bn_groups):
-            return encoder.MultiLevelEncoder(
-                functools.partial(resnet.make_resnet, 18, 2, bn_groups=4),
-                {"stage3": 3, "stage4": 5},
-                extra_blocks={"stage3": 1},
-                make_blocks=functools.partial(resnet.make_blocks, depth=18, bn_groups=bn_groups),
-            )
+    def test_rejects_a_head_of_another_length(self):
+        with self.assertRaisesRegex(ValueError, "head of stage4 makes vectors of length 5, .*8"):
+            encoder.MultiLevelEncoder(make_backbone, {"stage4": 8}, make_head=make_mlp_head)
 
-        made = make(4)
+    def test_network_without_batch_norm_is_divided_anyhow(self):
+        def make():
+            images = tf.keras.Input([None, None, 3])
+            return tf.keras.Model(images, {"stage4": tf.keras.layers.Conv2D(4, 3)(images)})
+
+        made = encoder.MultiLevelEncoder(make)
+        made.divide_batch(replicas=2, accumulation_steps=2)
+        self.assertEqual(made.bn_groups, 1)
+
+    def test_batch_norm_inside_a_model_inside_is_divided(self):
+        def make():
+            images = tf.keras.Input([None, None, 3])
+            norm = SplitBatchNormalization(4)
+            inner = tf.keras.Sequential([tf.keras.layers.Conv2D(4, 3), norm])
+            return tf.keras.Model(images, {"stage4": inner(images)})
+
+        made = encoder.MultiLevelEncoder(make)
         made.divide_batch(2)
-        layer = made.extra_blocks["stage3"].get_layer("stage3_extra_block1_conv1_bn")
-        self.assertEqual((layer.num_groups, layer.batch_parts), (4, 2))
-        with self.assertRaisesRegex(ValueError, r"as many groups in extra_blocks .*\[2, 4\]"):
-            make(2)
+        self.assertEqual(made.bn_groups, 4)
+        (norm,) = (n for n in made.submodules if isinstance(n, SplitBatchNormalization))
+        self.assertEqual(norm.batch_parts, 2)
 
-    @parameterized.parameters(({"stage4": 1},), ({"stage1": 1},), ({"stage5": 1},))
-    def test_rejects_extra_blocks(self, extra_blocks):
-        with self.assertRaisesRegex(
-            ValueError, r"levels out of \['stage2'\], those below the deep"
-        ):
-            encoder.MultiLevelEncoder(
-                make_backbone, {"stage2": 3, "stage4": 5}, extra_blocks=extra_blocks
-            )
+    @parameterized.parameters("relu", "tanh")
+    def test_activation_of_any_kind_has_a_twin_for_the_head(self, activation):
+        def make():
+            images = tf.keras.Input([None, None, 3])
+            maps = tf.keras.layers.Activation(activation)(tf.keras.layers.Conv2D(4, 3)(images))
+            last = tf.keras.layers.Conv2D(4, 3)(maps)
+            return tf.keras.Model(images, {"stage3": maps, "stage4": last})
 
-    @parameterized.parameters([[{}]], [[{"stage5": 3}]], [[{"stage4": 3, "layer4": 3}]])
-    def test_rejects_head_dims(self, arguments):
-        with self.assertRaisesRegex(ValueError, "head_dims must name stages out of .*'stage4'"):
+        made = encoder.MultiLevelEncoder(make, {"stage3": 3, "stage4": 5})
+        pooled = encoder.pool(made.backbone(IMAGES)["stage3"])
+        self.assertAllClose(made(IMAGES)["stage3"], made.heads["stage3"](pooled), rtol=1e-5)
+
+    def test_capped_relu_keeps_its_cap(self):
+        def make():
+            images = tf.keras.Input([None, None, 3])
+            maps = tf.keras.layers.ReLU(0.1)(images)
+            return tf.keras.Model(images, {"stage3": maps, "stage4": maps})
+
+        made = encoder.MultiLevelEncoder(make, {"stage3": 3, "stage4": 3})
+        pooled = np.clip(IMAGES, 0.0, 0.1).mean(axis=(1, 2))
+        self.assertAllClose(made(IMAGES)["stage3"], made.heads["stage3"](pooled), rtol=1e-4)
+
+    @parameterized.parameters(
+        ([{}], "head_dims must name stages out of .*'stage4'"),
+        ([{"stage5": 3}], "has no stage5, .* levels: choose levels out of stage1, .*stage4"),
+        ([{"stage4": 3, "layer4": 3}], "has no layer4"),
+    )
+    def test_rejects_head_dims(self, arguments, message):
+        with self.assertRaisesRegex(ValueError, message):
             encoder.MultiLevelEncoder(make_backbone, *arguments)
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data.sources import memory
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import assembly, pretrain
@@ -31,7 +31,7 @@ def make_backbone(bn_groups=2):
     """The interface of `resnet.make_resnet`, traced in a tenth of the time."""
     images = x = tf.keras.Input([None, None, 3])
     stages = {}
-    for stage in resnet.STAGES:
+    for stage in contract.STAGES:
         initializer = tf.keras.initializers.VarianceScaling(2.0)
         x = tf.keras.layers.Conv2D(4, 3, 2, "same", use_bias=False, kernel_initializer=initializer)(
             x

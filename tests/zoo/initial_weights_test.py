@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.models import resnet
+from csml_tf.models.backbones import resnet
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.zoo import initial_weights
 from csml_tf.zoo.training_state import TrainingState

@@ -7,9 +7,9 @@ so that weights can cross between the frameworks without a change of output.
 
 import tensorflow as tf
 
+from csml_tf.models.backbones.contract import STAGES
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
-STAGES = ("stage1", "stage2", "stage3", "stage4")
 STEMS = ("imagenet", "cifar")
 
 # Blocks per stage, and whether a block is a bottleneck: arXiv:1512.03385, table 1.
@@ -43,7 +43,8 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
     Raises:
         ValueError: if an argument is outside the above.
     """
-    _check_depth(depth)
+    if depth not in PLANS:
+        raise ValueError(f"depth must be one of {sorted(PLANS)}, got {depth}.")
     if stem not in STEMS:
         raise ValueError(f"stem must be one of {STEMS}, got {stem!r}.")
     if width < 1:
@@ -70,41 +71,6 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
             x = block(x, width * 2**stage_index, stride, bn_groups, name)
         stages[stage] = x
     return tf.keras.Model(images, stages, name=f"resnet{depth}")
-
-
-def make_blocks(channels, num_blocks, depth=50, bn_groups=1, name="blocks"):
-    """More blocks of a ResNet's kind on top of the maps of one of its stages.
-
-    Args:
-        channels: of the maps that come in and go out.
-        num_blocks: at least 1, each of stride 1.
-        depth: of the ResNet, as for `make_resnet`: its blocks are bottlenecks from 50 on.
-        bn_groups: as for `make_resnet`.
-        name: of the model; the layers' names begin with it.
-
-    Returns:
-        A `tf.keras.Model`: [batch, h, w, channels] -> the same shape, at least 0.
-
-    Raises:
-        ValueError: if an argument is outside the above.
-    """
-    _check_depth(depth)
-    if num_blocks < 1:
-        raise ValueError(f"num_blocks must be at least 1, got {num_blocks}.")
-    _, bottleneck = PLANS[depth]
-    maps = x = tf.keras.Input([None, None, channels], name=f"{name}_maps")
-    for block_index in range(num_blocks):
-        block_name = f"{name}_block{block_index + 1}"
-        if bottleneck:
-            x = _bottleneck_block(x, channels // _BOTTLENECK_EXPANSION, 1, bn_groups, block_name)
-        else:
-            x = _basic_block(x, channels, 1, bn_groups, block_name)
-    return tf.keras.Model(maps, x, name=name)
-
-
-def _check_depth(depth):
-    if depth not in PLANS:
-        raise ValueError(f"depth must be one of {sorted(PLANS)}, got {depth}.")
 
 
 def _basic_block(x, width, stride, bn_groups, name):

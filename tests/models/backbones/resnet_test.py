@@ -2,7 +2,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf.models import resnet
+from csml_tf.models.backbones import contract, resnet
 
 BATCH_NORMS = tf.keras.layers.BatchNormalization
 
@@ -88,8 +88,8 @@ class ResNetTest(tf.test.TestCase, parameterized.TestCase):
     def test_strides_and_channels(self, depth_and_expansion, stem_and_stride, size):
         (depth, expansion), (stem, stride) = depth_and_expansion, stem_and_stride
         model = resnet.make_resnet(depth, width=2, stem=stem)
-        self.assertEqual(tuple(model.output), resnet.STAGES)
-        for i, stage in enumerate(resnet.STAGES):
+        self.assertEqual(tuple(model.output), contract.STAGES)
+        for i, stage in enumerate(contract.STAGES):
             shape = model.compute_output_shape([2, *size, 3])[stage]
             sides = [-(-side // (stride * 2**i)) for side in size]
             self.assertEqual(tuple(shape), (2, *sides, 2 * 2**i * expansion))
