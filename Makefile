@@ -72,6 +72,7 @@ format: $(stamp)
 lint: $(stamp)
 	$(run) -m ruff check .
 	$(run) -m ruff format --check .
+	$(run) -m mypy
 
 clean:
 	rm -rf "$(VENV)" .venv-latest build dist *.egg-info .pytest_cache .ruff_cache

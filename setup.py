@@ -87,6 +87,7 @@ setuptools.setup(
             *PARQUET,
             *REPORTS,
             "pillow>=9.0",
+            "mypy>=1.10",
             "psutil>=5.9",
             "pytest>=8.1",
             "pytest-xdist>=3.6",  # The first that runs tests in the main thread, which has signals.

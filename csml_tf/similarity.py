@@ -1,4 +1,4 @@
-"""Exact nearest neighbours by cosine similarity, block by block.
+"""Exact nearest neighbors by cosine similarity, block by block.
 
 Coarse products propose, exact ones decide: a block of similarities is multiplied in the
 number format in which this machine is quickest, and whose error is bounded. Only the pairs
@@ -36,14 +36,14 @@ def cosine_top_k(queries, bank, k, query_indices=None, on_block=None):
 
     Exact up to the rounding of float32; of equally similar rows the lower index comes first.
     Memory beyond the inputs and outputs is a copy of the inputs, of half their size where
-    bfloat16 is the faster format, 8 bytes for each neighbour, and a few blocks of similarities.
+    bfloat16 is the faster format, 8 bytes for each neighbor, and a few blocks of similarities.
 
     Args:
         queries: [num_queries, dim] float32, unit length.
         bank: [num_images, dim] float32, unit length.
-        k: neighbours per query, from 1 to the number of candidates.
+        k: neighbors per query, from 1 to the number of candidates.
         query_indices: [num_queries] integer or None; where the queries stand in the
-            bank, -1 for one that does not. That row is left out of its own neighbours, by
+            bank, -1 for one that does not. That row is left out of its own neighbors, by
             its index: another row with the same features stays.
         on_block: called after each block with the number of queries that its work amounts
             to; the numbers add up to num_queries.
@@ -74,7 +74,7 @@ def mutual_top_k(features, k, on_block=None):
 
     Args:
         features: [num_images, dim] float32, unit length.
-        k: neighbours per row, from 1 to num_images - 1.
+        k: neighbors per row, from 1 to num_images - 1.
         on_block: called after each block with the number of rows that its work amounts to;
             the numbers add up to num_images.
 
@@ -155,7 +155,7 @@ class _Proposals:
     Args:
         queries: [num_queries, dim] float32.
         bank: [num_images, dim] float32; the same object if it is the queries.
-        k: neighbours per query.
+        k: neighbors per query.
 
     Raises:
         ValueError: if a feature is not finite.
@@ -177,8 +177,8 @@ class _Proposals:
         Args:
             rows: slice of the queries.
             columns: slice of the bank.
-            row_bars: [rows] float32; the similarity that a query's next neighbour must reach.
-            column_bars: [columns] float32, likewise, or None if only queries seek neighbours.
+            row_bars: [rows] float32; the similarity that a query's next neighbor must reach.
+            column_bars: [columns] float32, likewise, or None if only queries seek neighbors.
             workspace: `_Workspace` that nobody else uses meanwhile.
 
         Returns:
@@ -243,8 +243,8 @@ class _BestSoFar:
     A similarity and its index are one integer that sorts by both: the key.
 
     Args:
-        num_rows: rows that seek neighbours.
-        k: neighbours per row.
+        num_rows: rows that seek neighbors.
+        k: neighbors per row.
         own: [num_rows] integer, the index that a row never takes, or None.
     """
 

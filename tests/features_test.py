@@ -10,7 +10,7 @@ from csml_tf.data.sources import memory
 from tests.data.sources import image_files
 
 IMAGES = [image_files.noise(seed, 12, 10) for seed in range(11)]
-# Batches of another size may round a pixel to a neighbouring grey level; 64 pixels are summed.
+# Batches of another size may round a pixel to a neighboring grey level; 64 pixels are summed.
 NEAR = {"rtol": 1e-4, "atol": 0.2}
 
 

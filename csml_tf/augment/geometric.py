@@ -23,7 +23,7 @@ _REDUCTIONS = (1, 2, 4, 8)
 # How many times its size each crop must keep in pixels: at 1, single pixels of photographs
 # were off by up to 58 of 255.
 _MIN_SHRINKAGE = 2.0
-# Colour is stored at half the resolution: its pixels depend on their neighbours.
+# Colour is stored at half the resolution: its pixels depend on their neighbors.
 _REGION_MARGIN_PX = 2
 
 

@@ -318,7 +318,7 @@ def _gaussian_weights(sigmas_px, radius):
     """[batch, radius + 1] weights of the pixels at a distance of 0 to `radius`."""
     # Compiled for its exponential: the last bit of TensorFlow's own depends on the batch.
     distances = np.arange(radius + 1, dtype=np.float32)
-    # A width of 0 would divide by 0; at a hundredth of a pixel neighbours weigh 0.
+    # A width of 0 would divide by 0; at a hundredth of a pixel neighbors weigh 0.
     rates = 0.5 / tf.square(tf.maximum(sigmas_px, 0.01))[:, None]
     weights = tf.exp(-rates * np.square(distances))
     return weights / (2.0 * tf.reduce_sum(weights, axis=1, keepdims=True) - 1.0)

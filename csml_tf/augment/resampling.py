@@ -132,7 +132,7 @@ def resize_and_center_crop(images, resize_size, crop_size):
         raise ValueError(f"crop_size must be at most resize_size {resize_size}, got {crop_size}.")
     sides = tf.stack(_sides(images))
     resized = resize_size * sides // tf.reduce_min(sides)
-    # torchvision's round() takes halves to the even neighbour; so does tf.round.
+    # torchvision's round() takes halves to the even neighbor; so does tf.round.
     corner = tf.cast(tf.round(tf.cast(resized - crop_size, tf.float32) / 2), tf.int32)
     if images.shape.rank == 3:
         scales = tf.cast(resized, tf.float32) / tf.cast(sides, tf.float32)

@@ -1,4 +1,4 @@
-"""The exact nearest neighbours of every row among all others, as mining finds them."""
+"""The exact nearest neighbors of every row among all others, as mining finds them."""
 
 import time
 
@@ -26,14 +26,14 @@ def measure(n, d, k, repeats, seed):
     Args:
         n: rows, at least 2.
         d: columns, at least 1.
-        k: neighbours per row, from 1 to n - 1.
+        k: neighbors per row, from 1 to n - 1.
         repeats: of the search, at least 1; the median counts.
         seed: of the features, at least 0.
 
     Returns:
         dict of n, d and k, "seconds" (median), "seconds_spread" (median, min, max, n),
         "peak_rss_mb" (of the process) and "extra_rss_mb" (beyond the features and the result;
-        both in 2**20 bytes), "agreement" (share of the exact neighbours in float64 that were
+        both in 2**20 bytes), "agreement" (share of the exact neighbors in float64 that were
         found, over 64 rows) and "tensorflow" (version).
 
     Raises:
@@ -80,14 +80,14 @@ def make_features(n, d, seed):
 
 
 def agreement(features, indices):
-    """Share of the exact neighbours that are among those found, over a sample of rows.
+    """Share of the exact neighbors that are among those found, over a sample of rows.
 
     Args:
         features: [n, d] float32, unit length.
-        indices: [n, k] integer, the neighbours found.
+        indices: [n, k] integer, the neighbors found.
 
     Returns:
-        float in [0, 1]; equally near neighbours may cost some of it.
+        float in [0, 1]; equally near neighbors may cost some of it.
     """
     num_rows, k = indices.shape
     sample = np.random.default_rng(1).choice(num_rows, min(_SAMPLE_ROWS, num_rows), replace=False)

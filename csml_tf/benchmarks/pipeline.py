@@ -45,7 +45,7 @@ def measure(
     window_s=2.0,
     seed=0,
 ):
-    """Times `data.pipeline.make_epoch` with MoCo v2's views and a random neighbour table.
+    """Times `data.pipeline.make_epoch` with MoCo v2's views and a random neighbor table.
 
     A sample is all views of one anchor. Of encoded images at most 4,096 are drawn, all of
     them read once before the clock starts; few images are used again and again.
@@ -53,7 +53,7 @@ def measure(
     The parts are differences of process CPU time between pipelines of the same images, each
     measured like the whole:
 
-        read         = reading anchor and neighbour, and nothing else
+        read         = reading anchor and neighbor, and nothing else
         crop         = (reading, decoding, cropping twice over) - (the same, cropping once)
         photometric  = make_epoch on the host - make_epoch that leaves it to the device
         decode       = what is left; drawing indices and numbers, and batching, included
@@ -182,7 +182,7 @@ def _read_once(source, indices):
 
 def _make_cuts(source, augmentations, batch, seed, num_cuts):
     """Batches of nothing but the images' sizes, or of crops that are made `num_cuts` times."""
-    # Two views of each image, the anchor's and, where there are four, the neighbour's.
+    # Two views of each image, the anchor's and, where there are four, the neighbor's.
     num_images = len(augmentations) // 2
     pair = list(augmentations.values())[:2]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -151,7 +152,7 @@ class ParquetFile:
         return arrow.Table.from_arrays(columns, schema=schema)
 
 
-FORMATS = {"npz": NpzFile, "parquet": ParquetFile}
+FORMATS: dict[str, Any] = {"npz": NpzFile, "parquet": ParquetFile}
 
 
 def _write_stacked(archive, name, parts):

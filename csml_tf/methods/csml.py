@@ -78,6 +78,13 @@ class CsMl(StepwiseModel):
         )
         # The loss and its parts, over the steps of an epoch.
         kinds = self.cross_samples.kinds(self.base.both_views_are_queries)
+        missing = set(self.cross_samples.kinds_of_targets()) - set(kinds)
+        if self.base.targets_have_gradient and missing:
+            raise ValueError(
+                f"{type(self.base).__name__} compares queries with each other, and the query kinds "
+                f'lack {", ".join(sorted(missing))}: add "neighbor" to query_kinds, or set '
+                "positive_weights = (1.0, 0.0)."
+            )
         parts = [_part(level, kind) for level in self.encoder.levels for kind in kinds]
         self.means = running_means.RunningMeans(["loss", *parts])
         self.built = True

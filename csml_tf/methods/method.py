@@ -173,7 +173,8 @@ class Method(tf.Module):
 class TrainingModel(Protocol):
     """What a run, its reports and the zoo read of the model in training, and nothing else.
 
-    It is a `tf.keras.Model`, besides. `csml.CsMl` is one, of any base method.
+    It is a `tf.keras.Model`, besides, compiled and fitted as any other. `csml.CsMl` is one, of
+    any base method.
 
     Attributes:
         base: the `Method`.
@@ -193,6 +194,8 @@ class TrainingModel(Protocol):
     steps_of_run: tf.Variable
     means: tf.Module
     input_wait_s: float
+    optimizer: Any
+    fit: Callable[..., Any]
 
     @property
     def encoder(self) -> MultiLevelEncoder: ...

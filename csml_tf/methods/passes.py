@@ -62,7 +62,7 @@ class Passes:
         if self._base.targets_have_gradient:
             return self._run_jointly(queries)
         gradients = None
-        losses = {}
+        losses: dict[str, Levels] = {}
         finished = [cross_replica.own_part(columns) for columns in targets.values()]
         own = dict(zip(targets, finished))
         for kind, query in queries.items():

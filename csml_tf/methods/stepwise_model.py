@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import Any, Callable
 
 import tensorflow as tf
 
@@ -33,6 +33,7 @@ class StepwiseModel(tf.keras.Model):
         self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False, name="epoch")
         self.steps_of_run = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps_of_run")
         self.input_wait_s = 0.0
+        self.train_function: Callable | None = None
 
     @property
     def metrics(self):

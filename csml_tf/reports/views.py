@@ -16,13 +16,13 @@ _COLORS = {"query": "tab:blue", "key": "tab:orange", "small": "tab:green"}
 
 
 def write(output, recipe, model_dir=None, dataset=None, data_dir=None, step=1):
-    """Draws a page of anchors, their views, neighbours and mixed images, as `views.png`.
+    """Draws a page of anchors, their views, neighbors and mixed images, as `views.png`.
 
     Args:
         output: folder of the page; made when missing.
         recipe: `runs.Recipe`.
         model_dir: the run directory that the recipe is of: its newest trained epoch is shown.
-            None shows what training would begin with, and random images for the neighbours
+            None shows what training would begin with, and random images for the neighbors
             that are not mined yet.
         dataset: data set string; None takes the recipe's.
         data_dir: where TFDS finds its data sets; None takes TFDS' own default.

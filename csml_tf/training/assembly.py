@@ -83,11 +83,6 @@ class Parts:
                 f"AUGMENT_ON must be one of {pipeline.AUGMENT_ON}, got {self.augment_on!r}."
             )
 
-    def make_callbacks(self) -> list[Any]:
-        """The callbacks; those that are given as functions are made now."""
-        is_made = tf.keras.callbacks.Callback
-        return [each if isinstance(each, is_made) else each() for each in self.callbacks]
-
 
 @dataclasses.dataclass(frozen=True)
 class Assembly:

@@ -19,6 +19,7 @@ from csml_tf.training.mid_epoch import MidEpoch
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import StopSignals
 from csml_tf.training.training_bar import TrainingBar
+from csml_tf.training.user_callbacks import UserCallbacks
 
 
 class Epoch:
@@ -30,7 +31,7 @@ class Epoch:
         checkpoints: of the run.
         stops: that may end it.
         monitors: as for `pretrain.run`.
-        callbacks: Keras callbacks of the user's.
+        callbacks: of the user's.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class Epoch:
         checkpoints: RunCheckpoint,
         stops: StopSignals,
         monitors: Sequence[Any],
-        callbacks: list[Any],
+        callbacks: UserCallbacks,
     ):
         self._assembled = assembled
         self._directory = directory
@@ -50,8 +51,11 @@ class Epoch:
         self._callbacks = callbacks
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
-    def run(self, begun: Progress) -> None:
+    def run(self, begun: Progress) -> bool:
         """Does the epoch `begun.epoch`, or what is left of it, and saves the run.
+
+        Returns:
+            Whether a callback wants the training to end here.
 
         Raises:
             As `pretrain.run`.
@@ -76,8 +80,10 @@ class Epoch:
             doing = f"measuring after epoch {epoch + 1}"
             with strategy.scope(), self._stops.ending_at_once(doing):
                 row.update(monitor.measure(model.encoder))
-        self._report(row.read())
+        figures = row.read()
+        self._report(figures)
         self._checkpoints.save(Progress(epoch + 1))
+        return self._callbacks.finish_epoch(epoch, figures)
 
     def _train(self, begun, row):
         """The steps of the epoch, or those that are left: {name: mean over the whole epoch}."""
@@ -101,7 +107,7 @@ class Epoch:
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 # The saver comes last, because it may end the run.
-                callbacks=[guard, bar, *self._callbacks, saver],
+                callbacks=[guard, bar, self._callbacks, saver],
                 verbose=0,
             )
         guard.check()

@@ -16,6 +16,7 @@ from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch import Epoch
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import StopSignals
+from csml_tf.training.user_callbacks import UserCallbacks
 
 
 def run(
@@ -82,10 +83,14 @@ def run(
                 initialize(model)
         if progress != Progress():
             logging.info("Going on from %s after %s.", run_directory.path, progress)
-        callbacks = parts.make_callbacks()
+        callbacks = UserCallbacks(parts.callbacks, checkpoints)
         with StopSignals(functools.partial(workers.largest, strategy)) as stops:
             epoch = Epoch(assembled, own_directory, checkpoints, stops, monitors, callbacks)
             for number in range(progress.epoch, parts.epochs):
-                epoch.run(progress if number == progress.epoch else Progress(number))
+                begun = progress if number == progress.epoch else Progress(number)
+                if epoch.run(begun):
+                    logging.info("A callback ends the training after epoch %d.", number + 1)
+                    break
                 stops.check(f"after epoch {number + 1}")
+            callbacks.finish()
     return model

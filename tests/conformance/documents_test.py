@@ -9,6 +9,7 @@ import sys
 import textwrap
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from csml_tf.export import saved_model
@@ -73,6 +74,21 @@ class DocumentsTest(tf.test.TestCase):
             text=True,
         )
         self.assertEqual(process.returncode, 0, process.stderr)
+
+    @pytest.mark.slow
+    def test_training_in_python(self):
+        blocks = python_blocks("training_in_python.md")
+        self.assertLen(blocks, 3)
+        images = "import numpy as np\nimages = np.random.rand(64, 32, 32, 3).astype('float32')\n"
+        process = subprocess.run(
+            [sys.executable, "-c", images + "\n".join(blocks)],
+            cwd=tiny_run.make_temp_dir(self.addCleanup),
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+        self.assertRegex(process.stdout, r"epoch 1: loss \d\.\d{3}")
 
     def test_serving(self):
         (block,) = python_blocks("serving.md")

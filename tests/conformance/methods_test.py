@@ -187,6 +187,10 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(TypeError, f"^Forgetful has no {hook}, which .*method.py"):
             CsMl(functools.partial(Forgetful, tiny_run.make_encoder))
 
+    def test_neighbors_that_are_no_queries(self):
+        with self.assertRaisesRegex(ValueError, 'lack neighbor, neighbor_2: add "neighbor" to'):
+            make_model(throw_away.TinySimclr, query_kinds=("image",))
+
     def test_a_forgotten_encoder(self):
         class Empty(throw_away.CosinePull):
             def __init__(self, seed):
