@@ -92,6 +92,11 @@ def check_maps(backbone: tf.keras.Model, levels: Iterable[str] = ()) -> None:
                 f"The backbone's {stage} is {shape} and no map of [batch, height, width, "
                 "channels]: take the output of a layer before the pooling."
             )
+    if len({id(maps) for maps in backbone.output.values()}) < len(backbone.output):
+        raise InputError(
+            f"The backbone gives one map to several of {', '.join(stages(backbone))}: name every "
+            "map once."
+        )
     missing = [level for level in levels if level not in backbone.output]
     if missing:
         raise InputError(
