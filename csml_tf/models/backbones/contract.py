@@ -116,7 +116,7 @@ def _check_batch_norm(backbone):
                     "split into groups only along the channels of maps, axis 3: build the "
                     "network with channels last."
                 )
-        elif layer.trainable and _is_batch_norm(layer):
+        elif _is_batch_norm(layer) and layer.trainable:
             raise InputError(
                 f"The batch norm {layer.name} ({type(layer).__name__}) cannot be split into "
                 "groups, so its statistics could tell which key belongs to which query: pass "
