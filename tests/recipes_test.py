@@ -56,9 +56,8 @@ class ParseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_module_beside_the_recipe(self):
         folder = tiny_run.make_temp_dir(self.addCleanup)
-        (folder / "networks_of_mine.py").write_text(
-            "import gin\n@gin.register\ndef mine(a): pass\n"
-        )
+        module = "import gin\n\n@gin.register\ndef mine(a):\n  pass\n"
+        (folder / "networks_of_mine.py").write_text(module)
         here = os.getcwd()
         self.addCleanup(os.chdir, here)
         os.chdir(folder)

@@ -197,9 +197,10 @@ def _copy_backbone(backbone, images):
         names.add(name)
         return layer_copies.stock_layer(layer, name=name)
 
-    stages = layer_copies.rebuild(backbone.output, {id(backbone.input): images}, copy_layer)
-    # Does nothing: it gives the map a name that `get_layer` finds in any backbone.
-    return {
-        stage: tf.keras.layers.Activation("linear", name=stage)(maps)
-        for stage, maps in stages.items()
+    # They do nothing: they give the maps names that `get_layer` finds in any backbone.
+    followers = {
+        id(maps): tf.keras.layers.Activation("linear", name=stage)
+        for stage, maps in backbone.output.items()
     }
+    copies = {id(backbone.input): images}
+    return layer_copies.rebuild(backbone.output, copies, copy_layer, followers=followers)

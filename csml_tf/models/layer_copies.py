@@ -1,6 +1,6 @@
 """Repeats the layers of a Keras model on other tensors: for an export, or with other layers."""
 
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +16,7 @@ def rebuild(
     copies: dict,
     copy_layer: Callable[[tf.keras.layers.Layer], tf.keras.layers.Layer],
     with_weights: bool = True,
+    followers: Optional[dict] = None,
 ) -> Any:
     """Repeats all layers that lead to some tensors of a functional model.
 
@@ -31,11 +32,13 @@ def rebuild(
         copy_layer: function of a layer to the one that takes its place; its weights may have
             other shapes, but not other sizes.
         with_weights: whether the weights are copied, too.
+        followers: {id of a Keras tensor: layer that is put behind its copy}.
 
     Returns:
         The copies, structured as `outputs`.
     """
     layers = {}
+    followers = followers or {}
 
     def call(layer, args, kwargs):
         if isinstance(layer, Functional):
@@ -64,7 +67,8 @@ def rebuild(
                 arguments = (node.call_args, node.call_kwargs)
                 args, kwargs = tf.nest.map_structure(lambda v: known.get(id(v), v), arguments)
                 made = call(node.layer, args, kwargs)
-                known.update(zip(map(id, tf.nest.flatten(node.outputs)), made))
+                for old, new in zip(tf.nest.flatten(node.outputs), made):
+                    known[id(old)] = followers[id(old)](new) if id(old) in followers else new
         return [known[id(tensor)] for tensor in wanted]
 
     return tf.nest.pack_sequence_as(outputs, repeat(tf.nest.flatten(outputs), copies))

@@ -218,7 +218,7 @@ class MakeExportModelTest(tf.test.TestCase, parameterized.TestCase):
     def test_endpoints_of_another_model(self):
         images = tf.keras.Input([8, 8, 3])
         model = tf.keras.Model(images, tf.keras.layers.Flatten()(images))
-        with self.assertRaisesRegex(ValueError, "no layer stage1, stage2, stage3, stage4"):
+        with self.assertRaisesRegex(ValueError, "no layer out of stage1, stage2, stage3, stage4"):
             saved_model.make_endpoints_model(model)
 
     def test_layers_of_the_stages(self):

@@ -178,7 +178,7 @@ class MultiLevelEncoderTest(tf.test.TestCase, parameterized.TestCase):
         def make():
             images = tf.keras.Input([None, None, 3])
             maps = tf.keras.layers.ReLU(0.1)(images)
-            return tf.keras.Model(images, {"stage3": maps, "stage4": maps})
+            return tf.keras.Model(images, {"stage3": maps, "stage4": 2.0 * maps})
 
         made = encoder.MultiLevelEncoder(make, {"stage3": 3, "stage4": 3})
         pooled = np.clip(IMAGES, 0.0, 0.1).mean(axis=(1, 2))

@@ -92,6 +92,11 @@ def check_maps(backbone: tf.keras.Model, levels: Iterable[str] = ()) -> None:
                 f"The backbone's {stage} is {shape} and no map of [batch, height, width, "
                 "channels]: take the output of a layer before the pooling."
             )
+    if len({id(maps) for maps in backbone.output.values()}) < len(backbone.output):
+        raise InputError(
+            f"The backbone gives one map to several of {', '.join(stages(backbone))}: name every "
+            "map once."
+        )
     missing = [level for level in levels if level not in backbone.output]
     if missing:
         raise InputError(
@@ -111,7 +116,7 @@ def _check_batch_norm(backbone):
                     "split into groups only along the channels of maps, axis 3: build the "
                     "network with channels last."
                 )
-        elif layer.trainable and _is_batch_norm(layer):
+        elif _is_batch_norm(layer) and layer.trainable:
             raise InputError(
                 f"The batch norm {layer.name} ({type(layer).__name__}) cannot be split into "
                 "groups, so its statistics could tell which key belongs to which query: pass "

@@ -9,6 +9,10 @@ from csml_tf.models import layer_copies
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 
+# Of SyncBatchNormalization, too; Keras has no public name for it.
+_BATCH_NORM = tf.keras.layers.BatchNormalization.__base__
+
+
 def group_batch_norm(network: tf.keras.Model, num_groups: int) -> tf.keras.Model:
     """Copies a functional Keras model, with `SplitBatchNormalization` in place of batch norm.
 
@@ -49,7 +53,7 @@ class LayerGrouping:
         other = None if self._replace is None else self._replace(layer, config)
         if other is not None:
             return other
-        if isinstance(layer, tf.keras.layers.BatchNormalization):
+        if isinstance(layer, _BATCH_NORM):
             config.pop("synchronized", None)  # Groups say how far the statistics reach.
             return SplitBatchNormalization(**{**config, "num_groups": self._num_groups})
         if _is_random(layer):

@@ -93,6 +93,13 @@ class CheckTest(tf.test.TestCase, parameterized.TestCase):
             with self.assertRaisesRegex(InputError, "no functional model of named maps"):
                 check(lambda wrong=wrong: wrong)
 
+    def test_rejects_a_map_with_two_names(self):
+        images = tf.keras.Input([None, None, 3])
+        maps = layers.ReLU()(images)
+        twice = tf.keras.Model(images, {"stage3": maps, "stage4": maps})
+        with self.assertRaisesRegex(InputError, "one map to several of stage3, stage4: name"):
+            check(lambda: twice)
+
     def test_rejects_heads(self):
         with self.assertRaisesRegex(InputError, "head of stage4 makes .* not 1: end it with"):
             check(make, lambda stage, channels: layers.Dense(3, bias_initializer="ones"))

@@ -66,6 +66,14 @@ class GroupBatchNormTest(tf.test.TestCase):
         again = grouping.group_batch_norm(make_network(), 2)
         self.assertEqual([layer.name for layer in again.layers], names)
 
+    def test_synchronized_batch_norm(self):
+        images = tf.keras.Input([None, None, 3])
+        maps = layers.experimental.SyncBatchNormalization(momentum=0.7)(images)
+        grouped = grouping.group_batch_norm(tf.keras.Model(images, maps), 2)
+        norm = grouped.layers[-1]
+        self.assertIs(type(norm), SplitBatchNormalization)
+        self.assertEqual((norm.num_groups, norm.momentum), (2, 0.7))
+
     def test_frozen_batch_norm_stays_frozen(self):
         self.network.get_layer("first").trainable = False
         for layer in self.network.submodules:
