@@ -205,7 +205,7 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn(verdict, line)
         text = PageReader((self.output / run_report.PAGE).read_text()).text
         self.assertIn(verdict, text)
-        self.assertIn("The band is the range of 2 runs with the same settings", text)
+        self.assertIn("The band is the range of 2 runs of the same recipe", text)
         self.assertTrue((self.output / "references.png").exists())
 
     def test_damaged_encoder(self):
