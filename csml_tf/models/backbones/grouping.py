@@ -8,7 +8,6 @@ import tensorflow as tf
 from csml_tf.models import layer_copies
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
-
 # Of SyncBatchNormalization, too; Keras has no public name for it.
 _BATCH_NORM = tf.keras.layers.BatchNormalization.__base__
 
