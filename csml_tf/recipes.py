@@ -112,8 +112,10 @@ def parse(
             f"gin_configs/: choose one of {', '.join(list_recipes())}."
         ) from error
     except ModuleNotFoundError as error:
+        # gin raises it anew, and only the text stays.
+        missing = re.search(r"No module named '(.+?)'", str(error))
         raise InputError(
-            f"The recipe imports {error.name}, which is neither installed nor in the current "
+            f"The recipe imports {missing[1] if missing else error.name}, which is neither installed nor in the current "
             "folder: go to the folder that holds it."
         ) from error
     except (ValueError, SyntaxError, tokenize.TokenError) as error:

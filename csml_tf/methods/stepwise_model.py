@@ -78,12 +78,14 @@ class StepwiseModel(tf.keras.Model):
                 "There is no loss on images that are not trained on: leave validation_data out, "
                 "and measure accuracy in a callback or with csml_tf.evaluate."
             )
+        counter = _EpochCounter()
         if isinstance(callbacks, tf.keras.callbacks.CallbackList):
-            callbacks.append(_EpochCounter())
+            callbacks.append(counter)
+            counter.set_model(self)
         else:
             # First, so that other callbacks see the epoch that begins.
             given = [] if callbacks is None else tf.nest.flatten(callbacks)
-            callbacks = [_EpochCounter(), *given]
+            callbacks = [counter, *given]
         return super().fit(x, y, *args, callbacks=callbacks, **kwargs)
 
     def evaluate(self, *args, **kwargs):

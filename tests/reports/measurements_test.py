@@ -50,7 +50,7 @@ class MeasurementsTest(absltest.TestCase):
         self.assertEmpty(found)
         self.assertLen(faults, 3)
         with self.assertRaisesRegex(
-            LeftOut, "a.json is no protocol card .*evaluate.py .*--json=.*knn.json$"
+            LeftOut, "a.json is no protocol card .*csml-tf evaluate .*--json=.*knn.json$"
         ):
             self.html()
         self.write("d.json")

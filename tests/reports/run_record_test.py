@@ -71,7 +71,7 @@ class RunRecordTest(parameterized.TestCase):
         """As gin writes down the warm-up of a recipe that sets it as a share of its epochs."""
         self.addCleanup(gin.clear_config)
         recipes.parse(["r18_cifar10_short.gin"], ["EPOCHS = 10", "WIDTH = 2"])
-        gin.get_configurable("CsMl")(seed=0, num_images=64)
+        gin.get_configurable("CsMl")(seed=0)
         config = gin.operative_config_str().replace("{", "{{").replace("}", "}}")
         record = self.read(config=config)
         self.assertEqual(record.setting("CrossSamples.neighbor_warmup_epochs"), 8)

@@ -47,9 +47,12 @@ def check(make_backbone, make_head=None):
 BATCH_NORM = layers.BatchNormalization
 FAULTS = {
     "fixed size": ({"size": 64}, r"takes images of \[64, 64, 3\] only.* any size"),
-    "stock": ({"norms": [lambda: BATCH_NORM(name="bn")] * 2}, "bn .BatchNorm.*cannot be split"),
+    "stock": (
+        {"norms": [lambda: BATCH_NORM(name="bn"), layers.ReLU]},
+        "bn .BatchNorm.*cannot be split",
+    ),
     "synchronized": (
-        {"norms": [lambda: layers.experimental.SyncBatchNormalization(name="sync")] * 2},
+        {"norms": [lambda: layers.experimental.SyncBatchNormalization(name="sync"), layers.ReLU]},
         "sync .SyncBatchNormalization. cannot be split .* group_batch_norm",
     ),
     "different groups": (
@@ -57,7 +60,10 @@ FAULTS = {
         r"\[2, 4\] groups: give all the same",
     ),
     "another axis": (
-        {"norms": [lambda: SplitBatchNormalization(2, axis=2, name="rows"), layers.ReLU]},
+        {
+            "size": 64,
+            "norms": [lambda: SplitBatchNormalization(2, axis=2, name="rows"), layers.ReLU],
+        },
         r"rows normalises axis \[2\]",
     ),
     "falling strides": ({"extra": upsample}, "fall at stage4 .stage3 2, stage4 1."),
