@@ -81,13 +81,14 @@ def pretrain(
     from csml_tf import recipes  # Here: nothing else in this module needs gin.
 
     with _at_work():
-        if strategy is None or isinstance(strategy, str):
-            strategy = strategies.make(strategy or "auto")
         name = os.fspath(recipe)
         name = name if name.endswith(".gin") else f"{name}.gin"
         bindings = [_bind(knob, value) for knob, value in knobs.items()]
+        parsed = recipes.parse([name], bindings)
+        if strategy is None or isinstance(strategy, str):
+            strategy = strategies.make(strategy or "auto")
         directory = runs.pretrain(
-            recipes.parse([name], bindings),
+            parsed,
             None if model_dir is None else os.fspath(model_dir),
             strategy,
             _choose_dataset(images),

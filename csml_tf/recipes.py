@@ -115,8 +115,8 @@ def parse(
         # gin raises it anew, and only the text stays.
         missing = re.search(r"No module named '(.+?)'", str(error))
         raise InputError(
-            f"The recipe imports {missing[1] if missing else error.name}, which is neither installed nor in the current "
-            "folder: go to the folder that holds it."
+            f"The recipe imports {missing[1] if missing else error.name}, which is neither "
+            "installed nor in the current folder: go to the folder that holds it."
         ) from error
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error

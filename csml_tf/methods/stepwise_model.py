@@ -82,6 +82,7 @@ class StepwiseModel(tf.keras.Model):
         if isinstance(callbacks, tf.keras.callbacks.CallbackList):
             callbacks.append(counter)
             counter.set_model(self)
+            counter.set_params(getattr(callbacks, "params", {}))
         else:
             # First, so that other callbacks see the epoch that begins.
             given = [] if callbacks is None else tf.nest.flatten(callbacks)

@@ -5,7 +5,10 @@ for what a run needs: `build`, `variables`, the count of steps. The classes here
 kind on the outside, so that a checkpoint, a loss scale and replicas meet one kind only.
 """
 
+import contextlib
+import importlib
 import math
+import sys
 import warnings
 from typing import Callable, Optional
 
@@ -240,12 +243,18 @@ class StochasticAverage(_Around):
         """Makes the slots of all variables.
 
         Raises:
-            InputError: if `plan` has not been called, or a loss scale may leave steps out.
+            InputError: if `plan` has not been called, there are several replicas, or a loss
+                scale may leave steps out.
         """
         if self._snapshots is None:
             raise InputError(
                 "StochasticAverage does not know how long the run is: call its "
                 "plan(steps_per_epoch, epochs) before the first step."
+            )
+        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            raise InputError(
+                "StochasticAverage averages on one replica only: choose --strategy=none, or "
+                "another pretrain.make_optimizer."
             )
         if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
             raise InputError(
@@ -289,7 +298,7 @@ class _Older(tf.keras.optimizers.legacy.Optimizer):
 def _import_addons(wanted):
     """The optimizers of tensorflow-addons; raises `InputError` where they cannot be imported."""
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _one_keras():
             warnings.simplefilter("ignore")  # That development has ended.
             import tensorflow_addons.optimizers as addons
     except (ImportError, AttributeError) as error:
@@ -299,3 +308,23 @@ def _import_addons(wanted):
             "2.15 only: choose pretrain.make_optimizer = @TorchSGD."
         ) from error
     return addons
+
+
+@contextlib.contextmanager
+def _one_keras():
+    """Gives whoever imports `keras` the Keras that TensorFlow uses.
+
+    tensorflow-addons imports two of its modules. Where TensorFlow uses tf_keras, a second Keras
+    would take over the names by which configs are read, and exports would hold parts of both.
+    """
+    if "keras" in sys.modules or not tf.keras.Model.__module__.startswith("tf_keras."):
+        yield
+        return
+    names = ("", ".src", ".src.backend", ".src.engine", ".src.engine.keras_tensor", ".src.utils")
+    aliases = {f"keras{name}": importlib.import_module(f"tf_keras{name}") for name in names}
+    sys.modules.update(aliases)
+    try:
+        yield
+    finally:
+        for name in aliases:
+            del sys.modules[name]

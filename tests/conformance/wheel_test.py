@@ -5,7 +5,6 @@ into a fresh environment, which borrows TensorFlow and the like from this one.
 """
 
 import importlib.metadata
-import json
 import os
 import pathlib
 import subprocess
@@ -18,6 +17,7 @@ from absl.testing import absltest
 from packaging.requirements import Requirement
 
 from csml_tf import cli
+from csml_tf.export import model_card
 from tests.training import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -29,12 +29,10 @@ import csml_tf
 import numpy as np
 print(csml_tf.__file__)
 encoder = csml_tf.pretrain("digits", "quickstart", "runs/python", epochs=1, width=1)
-images = np.random.default_rng(0).integers(0, 256, [16, 16, 16, 3]).astype("uint8")
-small = {"global_batch_size": 8, "num_negatives": 16}
-wider = csml_tf.pretrain(images, "quickstart", "runs/arrays", EPOCHS=1, WIDTH=2, **small)
+images = np.random.default_rng(0).integers(0, 256, [5, 16, 16, 3]).astype("uint8")
 print(csml_tf.evaluate("runs/python", "digits", k=5).headline())
-paths, features = csml_tf.extract("runs/python", images[:5])
-print(encoder.output_shape, wider.output_shape, paths, features.shape)
+paths, features = csml_tf.extract("runs/python", images)
+print(encoder.output_shape, paths, features.shape)
 try:
     csml_tf.pretrain("digits", "quickstart", epocs=1)
 except csml_tf.InputError as error:
@@ -99,7 +97,7 @@ class WheelTest(absltest.TestCase):
         bindings = [f"--gin_bindings={name} = {value}" for name, value in KNOBS.items()]
         trained = self.csml_tf("train", "--gin_file=quickstart.gin", *bindings)
         self.assertStartsWith(trained, "runs/quickstart: 1 epochs, loss ")
-        card = json.loads((self.empty / "runs/quickstart/saved_model/csml_tf.json").read_text())
+        card = model_card.read(self.empty / "runs/quickstart/saved_model")
         self.assertStartsWith(card["command"], "csml-tf train --gin_file=quickstart.gin")
         self.assertIsNone(card["commit"])
         model = "--model=runs/quickstart"
@@ -115,10 +113,10 @@ class WheelTest(absltest.TestCase):
         self.assertStartsWith(place, str(self.folder / "venv"))
         # In a script that has set up no log, an epoch shows.
         losses = [line for line in log if line.startswith("epoch 1/1: loss ")]
-        self.assertLen(losses, 2, printed)
+        self.assertLen(losses, 1, printed)
         (measured,) = [line for line in log if line.startswith("knn")]
         self.assertRegex(measured, r"^knn top1 [\d.]+% \(k=5, ")
-        self.assertEqual(shapes, "(None, 8) (None, 16) None (5, 8)")
+        self.assertEqual(shapes, "(None, 8) None (5, 8)")
         self.assertStartsWith(
             error, "The recipe has no knob 'EPOCS' (did you mean 'EPOCHS'?): its knobs are "
         )

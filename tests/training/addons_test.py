@@ -1,5 +1,6 @@
 import functools
 import importlib.util
+import subprocess
 import sys
 import unittest
 from unittest import mock
@@ -184,7 +185,7 @@ class StochasticAverageTest(tf.test.TestCase, parameterized.TestCase):
         """And with batch norm's statistics of the mean: those of the step before fade."""
         directory = tiny_run.make_temp_dir(self.addCleanup)
         model = tiny_run.run(directory, epochs=3, make_optimizer=AVERAGE)
-        weights = model.query_encoder.trainable_variables
+        weights = model.encoder.trainable_variables
         means = [model.optimizer._addon.get_slot(weight, "average") for weight in weights]
         for weight, mean in zip(weights, means):
             self.assertAllEqual(weight, mean)
@@ -227,7 +228,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
             (step if jit_compile else distributed_step)(tf.constant(inputs[number]))
         return [variable.numpy() for variable in model.variables]
 
-    @parameterized.product(maker=list(MAKERS), replicas=[1, 2])
+    @parameterized.parameters(*[(maker, 1) for maker in MAKERS], ("lookahead_lamb", 2))
     def test_goes_on_from_a_checkpoint(self, maker, replicas):
         """Bit for bit, slots and all, wherever the run was interrupted."""
         strategy = None
@@ -254,7 +255,13 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         for name, value in whole.items():
             self.assertEqual(value.tobytes(), parts[name].tobytes(), name)
 
-    @parameterized.parameters(*MAKERS)
+    def test_averages_on_one_replica_only(self):
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        model = self.make_model(AVERAGE, strategy)
+        with strategy.scope(), self.assertRaisesRegex(InputError, "one replica only: choose"):
+            model.optimizer.build(model.trainable_variables)
+
+    @parameterized.parameters("lamb", "lookahead", "lookahead_lamb")
     def test_two_replicas_are_one(self, maker):
         strategy = tf.distribute.MirroredStrategy(
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
@@ -280,6 +287,17 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(sum(v.dtype == tf.int64 for v in variables), 1)
         self.train(model, 0, 3)
         self.assertEqual(model.optimizer.iterations.numpy(), 3)
+
+
+@needs_addons
+class OneKerasTest(tf.test.TestCase):
+    def test_no_second_keras_is_imported(self):
+        """It would take over the names by which exports and checkpoints find their classes."""
+        program = (
+            "import sys; from csml_tf.training import addons; addons.Lamb(); "
+            "sys.exit(any(name.partition('.')[0] == 'keras' for name in sys.modules))"
+        )
+        self.assertEqual(subprocess.run([sys.executable, "-c", program]).returncode, 0)
 
 
 class MissingTest(tf.test.TestCase):

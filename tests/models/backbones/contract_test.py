@@ -53,7 +53,7 @@ FAULTS = {
     ),
     "synchronized": (
         {"norms": [lambda: layers.experimental.SyncBatchNormalization(name="sync"), layers.ReLU]},
-        "sync .SyncBatchNormalization. cannot be split .* group_batch_norm",
+        "sync .SyncBatchNormalization. cannot be split .*group_batch_norm",
     ),
     "different groups": (
         {"norms": [lambda: SplitBatchNormalization(2), lambda: SplitBatchNormalization(4)]},
