@@ -253,7 +253,11 @@ def _explain(message):
     if unknown:
         configurable = _BY_NAME.get(unknown[1].split(".")[-1])
         parameters = _parameters(configurable) if configurable else ()
-        return f"{first_line}{errors.did_you_mean(unknown[2], parameters)}: mend the name."
+        owners = [name for name, each in _BY_NAME.items() if unknown[2] in _parameters(each)]
+        hint = errors.did_you_mean(unknown[2], parameters)
+        if len(owners) == 1:  # It exists, in another place.
+            hint = f" (did you mean '{owners[0]}.{unknown[2]}'?)"
+        return f"{first_line}{hint}: mend the name."
     unknown = re.match(r"No bindings specified for '(\w+)/gin.macro'", first_line)
     if unknown:
         return _unknown_knob(unknown[1])

@@ -172,28 +172,8 @@ class CsMl(StepwiseModel):
         self.base.check(global_batch_size, num_images, data_name)
 
     def _prepare(self, optimizer, jit_compile):
-        """What `compile` leaves to us: functions that are traced once.
-
-        Raises:
-            ValueError: if the step cannot be compiled, because replicas meet in the encoders.
-        """
-        one_replica = cross_replica.num_replicas() == 1
-        together = not one_replica and self.encoder.bn_groups == 1
-        if jit_compile and together:
-            raise ValueError(
-                "jit_compile cannot compile batch norm over all replicas: choose BN_GROUPS as a "
-                f"multiple of the {cross_replica.num_replicas()} replicas, or JIT_COMPILE = False."
-            )
-        # Replicas cannot meet inside a function, as batch norm has them do where groups span
-        # them. AutoGraph would search our code and that of Keras for control flow on tensors,
-        # which has none: ten seconds of a run's start.
-        options = {"autograph": False}
-        if jit_compile and not one_replica:
-            options["jit_compile"] = True
-
-        def make_function(function):
-            return function if together else tf.function(function, **options)
-
+        """What `compile` leaves to us; `passes.function_maker` says what it raises."""
+        make_function = passes.function_maker(self.encoder, jit_compile)
         self.base.prepare(make_function, self.accumulation_steps)
         self.passes.prepare(make_function, optimizer)
 

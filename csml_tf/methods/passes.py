@@ -9,6 +9,7 @@ import tensorflow as tf
 from csml_tf.methods.cross_samples import CrossSamples, Query
 from csml_tf.methods.method import InBatch, Levels, Method
 from csml_tf.models import cross_replica
+from csml_tf.models.encoder import MultiLevelEncoder
 
 
 class Passes:
@@ -192,6 +193,40 @@ class Passes:
         """Nested tensors of one batch -> as many of the same structure as there are parts."""
         flat = [tf.split(tensor, self._steps) for tensor in tf.nest.flatten(tensors)]
         return [tf.nest.pack_sequence_as(tensors, part) for part in zip(*flat)]
+
+
+def function_maker(encoder: MultiLevelEncoder, jit_compile: bool) -> Callable:
+    """How a step's passes through the encoders are traced: once for all that are alike.
+
+    Args:
+        encoder: the query encoder.
+        jit_compile: whether XLA compiles the passes where it cannot compile the whole step.
+
+    Returns:
+        function that makes of a function what is traced once; or what it is given, where
+        replicas meet inside of a pass, as batch norm has them do where groups span replicas,
+        which they cannot in a function.
+
+    Raises:
+        ValueError: if the passes cannot be compiled for that reason.
+    """
+    replicas = cross_replica.num_replicas()
+    together = replicas > 1 and encoder.shares_statistics
+    if jit_compile and together:
+        raise ValueError(
+            "jit_compile cannot compile batch norm over all replicas: choose BN_GROUPS as a "
+            f"multiple of the {replicas} replicas, or JIT_COMPILE = False."
+        )
+    # AutoGraph would search our code and that of Keras for control flow on tensors, which has
+    # none: ten seconds of a run's start.
+    options = {"autograph": False}
+    if jit_compile and replicas > 1:
+        options["jit_compile"] = True
+
+    def make_function(function):
+        return function if together else tf.function(function, **options)
+
+    return make_function
 
 
 def _rows(query):

@@ -72,6 +72,11 @@ class MultiLevelEncoder(tf.keras.Model):
         """Groups of the global batch that batch norm treats apart in training."""
         return max((layer.num_groups for layer in self._batch_norms()), default=1)
 
+    @property
+    def shares_statistics(self):
+        """Whether replicas meet inside of a pass, to share the statistics of batch norm."""
+        return bool(self._batch_norms()) and self.bn_groups == 1
+
     def divide_batch(self, replicas, accumulation_steps=1):
         """Prepares batch norm for a global batch that comes in parts.
 

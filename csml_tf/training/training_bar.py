@@ -3,7 +3,8 @@
 import time
 
 import tensorflow as tf
-import tqdm
+
+from csml_tf import progress
 
 _SHOW_EVERY_S = 1.0
 
@@ -62,13 +63,11 @@ class TrainingBar(tf.keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the bar."""
         self._epoch = epoch
-        self._bar = tqdm.tqdm(
+        self._bar = progress.make_bar(
             total=self._num_steps,
             initial=self._first_step,
             desc=f"epoch {epoch + 1}/{self._epochs}",
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps{postfix}",
-            leave=False,  # The log has a line for a finished epoch.
-            dynamic_ncols=True,
         )
 
     def on_train_batch_end(self, batch, logs=None):

@@ -11,9 +11,9 @@ import tensorflow as tf
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
 from csml_tf.export import formats, saved_model, tflite
 from csml_tf.models.backbones import applications, contract, resnet
-from csml_tf.models.csml import CsMl
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.training import optim
+from tests.methods import made
 from tests.training import tiny_run
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -58,11 +58,14 @@ def train(make_backbone, replicas):
     strategy = make_strategy(replicas)
     with strategy.scope():
         tf.keras.utils.set_random_seed(0)
-        model = CsMl(
-            functools.partial(make_encoder, make_backbone), 20, neighbor_warmup_epochs=0, seed=3
+        model = made.make_csml(
+            functools.partial(make_encoder, make_backbone),
+            num_negatives=20,
+            neighbor_warmup_epochs=0,
+            seed=3,
         )
         model.compile(optim.TorchSGD(0.05))
-    before = model.query_encoder.get_weights()
+    before = model.encoder.get_weights()
     rng = np.random.default_rng(0)
     batch = {
         name: rng.normal(size=[BATCH, SIZE, SIZE, 3]).astype("float32") for name in model.view_names
@@ -161,7 +164,7 @@ class TrainingSuite:
     def test_step(self):
         model, logs, before = train(functools.partial(self.make_backbone, bn_groups=2), 1)
         self.assertTrue(all(np.isfinite(value) for value in logs.values()))
-        moved = [np.any(old != new) for old, new in zip(before, model.query_encoder.get_weights())]
+        moved = [np.any(old != new) for old, new in zip(before, model.encoder.get_weights())]
         self.assertGreater(np.mean(moved), 0.9)
 
     def test_two_replicas_take_the_same_step(self):

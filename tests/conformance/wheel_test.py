@@ -104,7 +104,7 @@ class WheelTest(absltest.TestCase):
         measured = self.csml_tf("evaluate", "--protocol=knn", model, "--dataset=digits", "--k=5")
         self.assertStartsWith(measured, "knn top1 ")
         exported = self.csml_tf("export", "--model_dir=runs/quickstart", "--output=exported")
-        self.assertStartsWith(exported, "exported: exported as saved_model in float32")
+        self.assertStartsWith(exported, "exported: quickstart as saved_model in float32")
         self.assertTrue((self.empty / "exported" / "saved_model.pb").exists())
 
     def test_python(self):

@@ -75,7 +75,7 @@ class InitialWeightsTest(tf.test.TestCase):
         self.assertEqual(
             said,
             "backbone, head of stage4, key encoder, queue of stage4; as in a new run: "
-            "head of stage3, queue of stage3.",
+            "queue of stage3, head of stage3.",
         )
 
     def test_encoder_only(self):

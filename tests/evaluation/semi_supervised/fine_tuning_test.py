@@ -9,7 +9,7 @@ from csml_tf.data import labelled_batches
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation.semi_supervised import fine_tuning
-from tests.models import replicas_test
+from tests.methods import replicas_test
 
 CLASSES = 3
 SIZE = 4
