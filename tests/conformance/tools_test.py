@@ -119,7 +119,7 @@ class ToolsTest(absltest.TestCase):
             "parameter of another part": (
                 train(run, "--gin_bindings=CsMl.temperature = 2"),
                 2,
-                r"did you mean 'MoCo\.temperature'",
+                r"did you mean .*MoCo\.temperature",
             ),
             "bad value": (train(run, "--gin_bindings=DEPTH = 19"), 2, "depth must be one of"),
             "missing data": (
