@@ -133,7 +133,7 @@ class MapsSuite:
     def test_signatures(self):
         encoder = FrozenEncoder(self.folder / "model")
         images = make_images()
-        outputs = encoder.all_maps(["features", *contract.STAGES, "embedding"])(images)
+        outputs = encoder.all_maps(["features", *contract.STAGES, "embedding"])(tf.constant(images))
         self.check_features(outputs["features"], images)
         maps = self.encoder.backbone(self.normalized(images), training=False)
         for stage, expected in maps.items():
