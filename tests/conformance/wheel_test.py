@@ -7,6 +7,7 @@ into a fresh environment, which borrows TensorFlow and the like from this one.
 import importlib.metadata
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -22,6 +23,7 @@ from tests.training import tiny_run
 
 ROOT = pathlib.Path(__file__).parents[2]
 # What the sdist has to hold of each folder that lies beside the package.
+NOT_COPIED = (".*", "__pycache__", "runs", "build", "dist", "*.egg-info")
 BESIDE = ("docs", "gin_configs", "scripts", "tests", "tools")
 KNOBS = {"EPOCHS": 1, "WIDTH": 1}
 IN_PYTHON = """
@@ -50,9 +52,10 @@ class WheelTest(absltest.TestCase):
     def setUpClass(cls):
         super().setUpClass()
         cls.folder = tiny_run.make_temp_dir(cls.addClassCleanup)
-        # The checkout stays as it is: no build/, and no egg-info that another build would read.
-        egg_info = ["egg_info", f"--egg-base={cls.folder}"]
-        cls.run_here("setup.py", "-q", *egg_info, "sdist", f"--dist-dir={cls.folder}")
+        # Of a copy: a build leaves folders where it runs, and another one may run beside this.
+        copy = cls.folder / "copy"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(*NOT_COPIED))
+        cls.run_in(copy, sys.executable, "setup.py", "-q", "sdist", f"--dist-dir={cls.folder}")
         (cls.sdist,) = cls.folder.glob("*.tar.gz")
         cls.run_here(
             *("-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "--no-index"),
