@@ -253,9 +253,9 @@ def _explain(message):
     if unknown:
         configurable = _BY_NAME.get(unknown[1].split(".")[-1])
         parameters = _parameters(configurable) if configurable else ()
-        owners = [name for name, each in _BY_NAME.items() if unknown[2] in _parameters(each)]
         hint = errors.did_you_mean(unknown[2], parameters)
-        if owners:  # It exists, in another place.
+        owners = [name for name, each in _BY_NAME.items() if unknown[2] in _parameters(each)]
+        if owners and not hint:  # It exists, in another place.
             hint = f" (did you mean {' or '.join(f'{owner}.{unknown[2]}' for owner in owners)}?)"
         return f"{first_line}{hint}: mend the name."
     unknown = re.match(r"No bindings specified for '(\w+)/gin.macro'", first_line)
