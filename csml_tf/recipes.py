@@ -24,13 +24,18 @@ from csml_tf.evaluation.monitors import (
     LinearEvaluation,
     LinearMonitor,
 )
+from csml_tf.methods.byol import BYOL
 from csml_tf.methods.cross_samples import CrossSamples
 from csml_tf.methods.csml import CsMl
 from csml_tf.methods.moco import MoCo
+from csml_tf.methods.moco_v3 import MoCoV3
+from csml_tf.methods.simclr import SimCLR
+from csml_tf.methods.swav import SwAV
 from csml_tf.models.backbones.applications import make_application
 from csml_tf.models.backbones.catalog import make_backbone
 from csml_tf.models.backbones.resnet import make_resnet
 from csml_tf.models.encoder import MultiLevelEncoder
+from csml_tf.models.heads import make_batch_norm_head
 from csml_tf.training import addons, assembly, optim, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
@@ -44,6 +49,7 @@ if not _RECIPE_FOLDER.is_dir():
 _PARTS_FOLDER = "base"  # Holds what recipes include.
 
 _CONFIGURABLES = (
+    BYOL,
     CenterView,
     CrossSamples,
     CsMl,
@@ -52,18 +58,24 @@ _CONFIGURABLES = (
     LinearEvaluation,
     LinearMonitor,
     MoCo,
+    MoCoV3,
     MultiLevelEncoder,
     NeighborRefresh,
+    SimCLR,
+    SwAV,
     ViewAugmentation,
     make_application,
     make_backbone,
+    make_batch_norm_head,
     make_resnet,
     addons.Lamb,
     addons.Lookahead,
     addons.StochasticAverage,
+    optim.Lars,
     optim.TorchSGD,
     optim.cosine_schedule,
     optim.step_schedule,
+    optim.warmup_cosine_schedule,
     share_of_epochs,
 )
 for _configurable in _CONFIGURABLES:

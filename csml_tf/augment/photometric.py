@@ -220,6 +220,22 @@ def gaussian_blur(planes, sigmas_px, max_sigma_px):
 
 
 @_compiled
+def solarize(planes, is_solarized):
+    """Turns values of one half and more into their opposite, 1 - value.
+
+    Args:
+        planes: as above.
+        is_solarized: [batch] bool, the images that it happens to; the others stay.
+
+    Returns:
+        planes.
+    """
+    chosen = is_solarized[:, None, None]
+    # torchvision's threshold is 128 of 255; nothing is rounded here, so it lies between two.
+    return [tf.where(chosen & (plane >= 127.5 / 255), 1.0 - plane, plane) for plane in planes]
+
+
+@_compiled
 def normalize(planes, mean, std):
     """(images - mean) / std, channel by channel.
 

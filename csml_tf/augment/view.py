@@ -25,7 +25,7 @@ _CROP = slice(0, geometric.NUM_CROP_UNIFORMS)
 class ViewAugmentation:
     """MoCo v2's augmentation, arXiv:2003.04297, with torchvision's operations.
 
-    RandomResizedCrop, ColorJitter, grayscale, Gaussian blur, horizontal flip,
+    RandomResizedCrop, ColorJitter, grayscale, Gaussian blur, solarization, horizontal flip,
     normalisation. The defaults are MoCo v2's for ImageNet. The flip is made
     together with the crop: it commutes with everything after it.
 
@@ -45,6 +45,8 @@ class ViewAugmentation:
         blur_probability: that the view is blurred.
         blur_sigma_px: smallest and largest width of the Gaussian, pixels of the view.
         flip_probability: that left and right are swapped.
+        solarize_probability: that values of one half and more become their opposite, as in
+            one of BYOL's views (arXiv:2006.07733).
         grayscale_first: whether grayscale comes before the jitter, as in MoCo v1.
         mean: of each channel, of values in [0, 1], subtracted last.
         std: of each channel, divided by last.
@@ -75,6 +77,7 @@ class ViewAugmentation:
         blur_probability=0.5,
         blur_sigma_px=(0.1, 2.0),
         flip_probability=0.5,
+        solarize_probability=0.0,
         grayscale_first=False,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
@@ -92,6 +95,7 @@ class ViewAugmentation:
         _check_number("grayscale_probability", grayscale_probability, largest=1)
         _check_number("blur_probability", blur_probability, largest=1)
         _check_number("flip_probability", flip_probability, largest=1)
+        _check_number("solarize_probability", solarize_probability, largest=1)
         if len(mean) != 3:
             raise ValueError(f"mean must be three numbers, got {mean}.")
         if len(std) != 3 or min(std) <= 0:
@@ -108,6 +112,7 @@ class ViewAugmentation:
         self.blur_probability = blur_probability
         self.blur_sigma_px = tuple(blur_sigma_px)
         self.flip_probability = flip_probability
+        self.solarize_probability = solarize_probability
         self.grayscale_first = grayscale_first
         self.mean = tuple(mean)
         self.std = tuple(std)
@@ -168,7 +173,7 @@ class ViewAugmentation:
             planes = self._jitter(self._discolor(planes, uniforms), uniforms)
         else:
             planes = self._discolor(self._jitter(planes, uniforms), uniforms)
-        planes = self._blur(planes, uniforms)
+        planes = self._solarize(self._blur(planes, uniforms), uniforms)
         return photometric.normalize(
             planes, tf.constant(self.mean, tf.float32), tf.constant(self.std, tf.float32)
         )
@@ -232,6 +237,13 @@ class ViewAugmentation:
         is_blurred = uniforms[:, _BLUR] < self.blur_probability
         return tf.where(is_blurred, _between(uniforms[:, _BLUR_SIGMA], *self.blur_sigma_px), 0.0)
 
+    def is_solarized(self, uniforms):
+        """Which images are solarized: [batch, num_uniforms] float32 in [0, 1) -> [batch] bool."""
+        # What is left of the number that chose the order: independent of it, and a column of
+        # its own would have changed every other draw of older recipes.
+        left = tf.math.floormod(uniforms[:, _ORDER] * photometric.NUM_JITTER_ORDERS, 1.0)
+        return left < self.solarize_probability
+
     def _jitter(self, planes, uniforms):
         if not self.jitter_probability:
             return planes
@@ -248,6 +260,11 @@ class ViewAugmentation:
             return planes
         sigmas_px = self.blur_sigmas_px(uniforms)
         return photometric.gaussian_blur(planes, sigmas_px, max(self.blur_sigma_px))
+
+    def _solarize(self, planes, uniforms):
+        if not self.solarize_probability:
+            return planes
+        return photometric.solarize(planes, self.is_solarized(uniforms))
 
 
 def cut_views(encoded, augmentations, uniforms):

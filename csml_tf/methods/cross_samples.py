@@ -164,6 +164,25 @@ class CrossSamples:
             for level, columns in targets.items()
         }
 
+    def anchor_columns(self, both_views: bool = False) -> tuple[int, ...]:
+        """The columns, of those that `with_partners` makes, that are of the anchors themselves."""
+        of_a_view = 2 if self.uses_neighbors else 1
+        return (0, of_a_view) if both_views else (0,)
+
+    def is_stranger(self, rows, global_batch_size: int):
+        """Which images of the batch are no relatives of some queries.
+
+        Args:
+            rows: [n] int32, the images that the queries are of.
+            global_batch_size: images of the step.
+
+        Returns:
+            [n, global_batch_size] bool; False for the image itself and, in pairs, its neighbor.
+        """
+        images = tf.range(global_batch_size)[None]
+        family = 2 if self.pairs else 1
+        return tf.not_equal(rows[:, None] // family, images // family)
+
     def kinds_of_targets(self) -> tuple[str, ...]:
         """The query kind that is the target's own view, for each column of `target_views`."""
         own = {"query": "image", "key": "image_2"}
@@ -206,7 +225,8 @@ class CrossSamples:
                 weights = [*others, *weights] if is_second else [*weights, *others]
             shape = [images.shape[0], len(weights)]
             rows = tf.broadcast_to(tf.stack(weights)[None], shape)
-            made[kind] = Query(images, rows, self.shares(kinds)[kind], per_anchor)
+            share = self.shares(kinds, both_views)[kind]
+            made[kind] = Query(images, rows, share, per_anchor)
         return made
 
     def _mix(self, views, seed):
@@ -223,13 +243,14 @@ class CrossSamples:
         shape = [small[0].shape[0] * len(small), *small[0].shape[1:]]
         return tf.reshape(tf.stack(small, axis=1), shape)
 
-    def shares(self, kinds):
+    def shares(self, kinds, both_views: bool = False):
         """{query kind: its share of the loss, a scalar tensor}."""
         # In pairs an image's query is its neighbor's, too.
         twice = ("image", "image_2") if self.pairs else ()
         sizes = {kind: 2.0 if kind in twice else 1.0 for kind in kinds}
         if _SMALL in sizes:
-            sizes[_SMALL] = float(self.num_small_views)
+            # Compared with both targets: each comparison counts alike, as in arXiv:2006.09882.
+            sizes[_SMALL] = self.num_small_views * (2.0 if both_views else 1.0)
         total = sum(sizes.values())
         # Tensors, because a function is traced for every other number of Python's.
         return {kind: tf.constant(size / total, tf.float32) for kind, size in sizes.items()}

@@ -7,12 +7,11 @@ from typing import Callable
 import tensorflow as tf
 
 from csml_tf import draws
-from csml_tf.errors import InputError
-from csml_tf.methods import method, passes, running_means
+from csml_tf.methods import batch_size, method, passes, running_means
 from csml_tf.methods.cross_samples import CrossSamples
 from csml_tf.methods.moco import MoCo
 from csml_tf.methods.stepwise_model import StepwiseModel
-from csml_tf.models import cross_replica
+from csml_tf.models import cross_replica, split_batch_norm
 
 # Folded into the seed of a step, so that no two draws of a step share one.
 _BOX_STREAM = 0
@@ -68,6 +67,8 @@ class CsMl(StepwiseModel):
         method.check_hooks(self.base)
         for each in self.base.encoders.values():
             each.divide_batch(cross_replica.num_replicas(), accumulation_steps)
+        for layer in self.base.extra_layers.values():
+            split_batch_norm.divide_batch(layer, cross_replica.num_replicas() * accumulation_steps)
         self.cross_samples = cross_samples or CrossSamples()
         self.level_weights = _check_level_weights(level_weights, self.encoder.levels)
         self.photometric = photometric
@@ -79,7 +80,7 @@ class CsMl(StepwiseModel):
         # The loss and its parts, over the steps of an epoch.
         kinds = self.cross_samples.kinds(self.base.both_views_are_queries)
         missing = set(self.cross_samples.kinds_of_targets()) - set(kinds)
-        if self.base.targets_have_gradient and missing:
+        if self.base.queries_are_targets and missing:
             raise ValueError(
                 f"{type(self.base).__name__} compares queries with each other, and the query kinds "
                 f'lack {", ".join(sorted(missing))}: add "neighbor" to query_kinds, or set '
@@ -103,7 +104,7 @@ class CsMl(StepwiseModel):
         kinds = self.kinds_in_use if kinds is None else kinds
         step = self.optimizer.iterations
         views = self._finish_images(views)
-        self.base.before_step(self._progress(step))
+        self.base.before_step(self._progress(step), self.epoch)
         targets = self._make_targets(views, step)
         queries = self.make_queries(views, step, kinds)
         gradients, losses = self.passes.run(queries, targets)
@@ -151,24 +152,8 @@ class CsMl(StepwiseModel):
     def check(self, global_batch_size, num_images, data_name):
         """Raises `InputError` if the batch cannot be divided as replicas and groups want it."""
         replicas = self.distribute_strategy.num_replicas_in_sync
-        groups = self.encoder.bn_groups
-        for parts, reason in (
-            (
-                replicas * self.accumulation_steps,
-                f"be spread evenly over {replicas} replicas with {self.accumulation_steps} "
-                "accumulation steps each",
-            ),
-            (
-                2 * replicas if self.cross_samples.pairs else 1,
-                f"give each of {replicas} replica(s) whole pairs",
-            ),
-            (groups, f"be split into {groups} equal batch norm groups"),
-        ):
-            if global_batch_size % parts:
-                raise InputError(
-                    f"A batch of {global_batch_size} images cannot {reason}: choose "
-                    f"GLOBAL_BATCH_SIZE as a multiple of {parts}."
-                )
+        parts = (self.base, self.cross_samples, replicas, self.accumulation_steps)
+        batch_size.check(global_batch_size, *parts)
         self.base.check(global_batch_size, num_images, data_name)
 
     def _prepare(self, optimizer, jit_compile):
@@ -185,7 +170,7 @@ class CsMl(StepwiseModel):
 
     def _make_targets(self, views, step):
         """{level: [global batch, columns, dim]}; {} where queries are each other's targets."""
-        if self.base.targets_have_gradient:
+        if self.base.queries_are_targets:
             return {}
         names = self.cross_samples.target_views(self.base.both_views_are_queries)
         own_views = {name: views[name] for name in names}
@@ -200,7 +185,7 @@ class CsMl(StepwiseModel):
         return draws.fold_in([self.seed, self.seed], step, stream)
 
     def _parts(self, losses, kinds):
-        shares = self.cross_samples.shares(kinds)
+        shares = self.cross_samples.shares(kinds, self.base.both_views_are_queries)
         values = dict.fromkeys(self.means.names, 0.0)
         for kind, of_kind in losses.items():
             for level, value in of_kind.items():

@@ -14,15 +14,19 @@ Levels = dict[str, tf.Tensor]  # {level: a tensor of its embeddings, keys or los
 
 
 class InBatch(NamedTuple):
-    """What a loss may want to know of the other images of the step.
+    """The other images of the step, for methods whose negatives they are.
 
     Attributes:
         targets: {level: [global batch, columns, dim]}, the targets of all replicas.
-        rows: [n] int32, the row of `targets` that each query belongs to.
+        anchor_columns: those of `targets` that are of the anchors' own views, never of their
+            neighbors': one, or in a symmetric method two.
+        is_stranger: [n, global batch] bool: which images of the batch are neither the query's
+            own nor, in pairs, its neighbor.
     """
 
     targets: Levels
-    rows: tf.Tensor
+    anchor_columns: tuple[int, ...]
+    is_stranger: tf.Tensor
 
 
 class Method(tf.Module):
@@ -31,7 +35,7 @@ class Method(tf.Module):
     To add one, write a file with a subclass and a recipe that sets `CsMl.make_base`; `moco.py`
     is the example. In each step `csml.CsMl` calls, in this order,
 
-        before_step(progress)                       e.g. the key encoder follows
+        before_step(progress, epoch)                e.g. the key encoder follows
         targets(views, seed)                        {level: [global batch, columns, dim]}
         loss(queries, positives, weights, in_batch) {level: [n]}, once per kind of query
         after_step(targets)                         e.g. the keys enter a queue
@@ -51,14 +55,16 @@ class Method(tf.Module):
         both_views_are_queries: True for a symmetric method, in which each of an image's two
             views is a query against the other's target. The columns are then those of
             "key", its neighbor's, "query", its neighbor's; else of "key" and its neighbor's.
-        targets_have_gradient: True where the targets are the queries' own embeddings and the
-            gradient flows through both (SimCLR). `targets` is then never called, and `loss` is
-            called with embeddings alone, before any backward pass.
+        queries_are_targets: True where the targets are made of the queries' own embeddings
+            (SimCLR, SwAV). All queries are then embedded first; `targets_of_queries` is called
+            instead of `targets`, and `loss` before any backward pass.
+        needs_strangers: True where an image is compared with the others of its batch.
         units_of_a_target, units_of_a_query: cost in forward passes of one view.
     """
 
     both_views_are_queries = False
-    targets_have_gradient = False
+    queries_are_targets = False
+    needs_strangers = False
     units_of_a_target = 1
     units_of_a_query = 3  # A backward pass takes about twice as much as its forward pass.
 
@@ -97,8 +103,25 @@ class Method(tf.Module):
 
     # What a method may bring.
 
-    def before_step(self, progress: tf.Tensor) -> None:
-        """Called first; `progress` is the share of the run that is done, a scalar in [0, 1)."""
+    def targets_of_queries(self, embeddings: Levels) -> Levels:
+        """The targets, where they are made of the queries' own embeddings.
+
+        Args:
+            embeddings: {level: [global batch, columns, dim]}; a gradient that is not stopped
+                flows back through them.
+
+        Returns:
+            {level: [global batch, columns, dim]}.
+        """
+        return embeddings
+
+    def before_step(self, progress: tf.Tensor, epoch: tf.Tensor) -> None:
+        """Called first.
+
+        Args:
+            progress: scalar in [0, 1), the share of the run that is done.
+            epoch: scalar int64 from 0.
+        """
 
     def after_step(self, targets: Levels) -> None:
         """Called last, when the gradients are applied."""
@@ -129,8 +152,14 @@ class Method(tf.Module):
 
     @property
     def trained_variables(self) -> list[tf.Variable]:
-        """Those that the optimizer moves; more than the encoder's for a predictor."""
-        return self.query_encoder.trainable_variables
+        """Those that the optimizer moves: the query encoder's, then those of `extra_layers`."""
+        extra = [v for layer in self.extra_layers.values() for v in layer.trainable_variables]
+        return self.query_encoder.trainable_variables + extra
+
+    @property
+    def extra_layers(self) -> dict[str, tf.keras.layers.Layer]:
+        """{name: layer} of what is trained beside the query encoder, such as predictors."""
+        return {}
 
     @property
     def shared_variables(self) -> dict[str, tf.Variable]:
@@ -145,7 +174,12 @@ class Method(tf.Module):
             for name, each in self.encoders.items()
             for number, variable in enumerate(each.trainable_variables, start=1)
         }
-        return {**self.shared_variables, **weights}
+        extra = {
+            f"{variable.name} (number {number}) of {name}": variable
+            for name, layer in self.extra_layers.items()
+            for number, variable in enumerate(layer.trainable_variables, start=1)
+        }
+        return {**self.shared_variables, **weights, **extra}
 
     def average_moving_statistics(self, strategy: tf.distribute.Strategy) -> None:
         """Gives all replicas the mean of batch norm's moving statistics.
@@ -223,7 +257,7 @@ def check_hooks(base: Method) -> None:
         TypeError: if `base` lacks a hook or an attribute; names it.
     """
     name = type(base).__name__
-    needed = [hook for hook in _HOOKS if hook == "loss" or not base.targets_have_gradient]
+    needed = [hook for hook in _HOOKS if hook == "loss" or not base.queries_are_targets]
     missing = [hook for hook in needed if getattr(type(base), hook, None) is getattr(Method, hook)]
     missing += [held for held in ("query_encoder", "encoders") if not hasattr(base, held)]
     if missing:

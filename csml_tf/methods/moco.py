@@ -88,9 +88,9 @@ class MoCo(Method):
                 max(num_images // 4, global_batch_size + 1),
             )
 
-    def before_step(self, progress):
+    def before_step(self, progress, epoch):
         """Moves the key encoder towards the query encoder."""
-        del progress
+        del progress, epoch
         self.key_encoder.update(self.ema_decay)
 
     def targets(self, views, seed):

@@ -60,7 +60,7 @@ class Passes:
             This replica's share of the gradients of the whole loss with respect to the
             method's `trained_variables`, unscaled; and {kind: {level: its mean loss}}.
         """
-        if self._base.targets_have_gradient:
+        if self._base.queries_are_targets:
             return self._run_jointly(queries)
         gradients = None
         losses: dict[str, Levels] = {}
@@ -88,55 +88,66 @@ class Passes:
         return self._unscale(finished), losses
 
     def _run_jointly(self, queries):
-        """As `run`, for targets that are the queries' own embeddings, with their gradient.
+        """As `run`, for targets that are made of the queries' own embeddings.
 
         All queries are embedded first; the loss's gradient with respect to the embeddings is
-        taken; then each kind goes back through the encoder, part by part. So the loss is that
-        of the whole batch however it is divided (arXiv:2101.06983), for a second forward pass.
+        taken; then each kind goes back through the encoder. A batch that comes in parts is
+        embedded once more on the way back, since not all of its activations fit: so the loss is
+        that of the whole batch however it is divided (arXiv:2101.06983).
         """
-        # Batch norm's moving statistics move in the second pass, as in any other step.
-        moving = self._base.query_encoder.non_trainable_variables
+        keeps = self._steps == 1
+        # Batch norm's moving statistics move in the second pass, where there is one.
+        moving = [] if keeps else self._base.query_encoder.non_trainable_variables
         before = [tf.identity(variable.read_value()) for variable in moving]
-        embedded, finished = {}, before
+        embedded, tapes, finished = {}, {}, before
         for kind, query in queries.items():
             parts = []
             for (images,) in self._split((query.images,)):
                 with tf.control_dependencies(finished):
                     images = tf.identity(images)
-                parts.append(self._embed(images))
+                with tf.GradientTape() as tape:
+                    parts.append(self._embed(images))
                 finished = [tf.identity(value) for value in parts[-1].values()]
+            tapes[kind] = (tape, parts[-1])
             embedded[kind] = {k: tf.concat([p[k] for p in parts], 0) for k in parts[0]}
         with tf.control_dependencies(finished):
             for variable, value in zip(moving, before):
                 variable.assign(value)
 
+        losses, cotangents, gradients = self._gradients_of_joint_loss(queries, embedded)
         variables = self._base.trained_variables
-        with tf.GradientTape() as tape:
-            tape.watch(embedded)
-            levels = self._base.query_encoder.levels
-            targets = {level: self._gather_columns(embedded, level) for level in levels}
-            targets = self._cross_samples.with_partners(targets)
-            own = {level: cross_replica.own_part(columns) for level, columns in targets.items()}
-            losses, total = {}, 0.0
-            for kind, query in queries.items():
-                positives = {k: tf.repeat(v, query.per_anchor, axis=0) for k, v in own.items()}
-                in_batch = InBatch(targets, _rows(query))
-                losses[kind], of_kind = self._mean_losses(
-                    embedded[kind], positives, query.weights, in_batch
-                )
-                total += self._scaled(of_kind, query.share)
-        zeros = tf.UnconnectedGradients.ZERO
-        cotangents, gradients = tape.gradient(
-            total, (embedded, variables), unconnected_gradients=zeros
-        )
         finished = [tf.convert_to_tensor(gradient) for gradient in gradients]
         for kind, query in queries.items():
             for images, of_part in self._split((query.images, cotangents[kind])):
                 with tf.control_dependencies(finished):
                     images = tf.identity(images)
-                pulled = self._pull_back(images, of_part)
+                    of_part = tf.nest.map_structure(tf.identity, of_part)
+                if keeps:
+                    pulled = _pull(*tapes.pop(kind), variables, of_part)
+                else:
+                    pulled = self._pull_back(images, of_part)
                 finished = [tf.identity(a + b) for a, b in zip(finished, pulled)]
         return self._unscale(finished), losses
+
+    def _gradients_of_joint_loss(self, queries, embedded):
+        """-> losses, gradients by the embeddings and, beside the encoder, by the variables."""
+        with tf.GradientTape() as tape:
+            tape.watch(embedded)
+            levels = self._base.query_encoder.levels
+            targets = {level: self._gather_columns(embedded, level) for level in levels}
+            targets = self._base.targets_of_queries(targets)
+            targets = self._cross_samples.with_partners(targets)
+            own = {level: cross_replica.own_part(columns) for level, columns in targets.items()}
+            losses, total = {}, 0.0
+            for kind, query in queries.items():
+                positives = {k: tf.repeat(v, query.per_anchor, axis=0) for k, v in own.items()}
+                losses[kind], of_kind = self._mean_losses(
+                    embedded[kind], positives, query.weights, _rows(query), targets
+                )
+                total += self._scaled(of_kind, query.share)
+        zeros = tf.UnconnectedGradients.ZERO
+        sources = (embedded, self._base.trained_variables)
+        return losses, *tape.gradient(total, sources, unconnected_gradients=zeros)
 
     def _gather_columns(self, embedded, level):
         kinds = self._cross_samples.kinds_of_targets()
@@ -148,15 +159,16 @@ class Passes:
         variables = self._base.trained_variables
         with tf.GradientTape() as tape:
             embeddings = self._base.query_encoder(images, training=True)
-            level_losses, loss = self._mean_losses(
-                embeddings, positives, weights, InBatch(targets, rows)
-            )
+            level_losses, loss = self._mean_losses(embeddings, positives, weights, rows, targets)
             loss = self._scaled(loss, share)
         # Without a level there, the last stages are outside the loss.
         zeros = tf.UnconnectedGradients.ZERO
         return level_losses, tape.gradient(loss, variables, unconnected_gradients=zeros)
 
-    def _mean_losses(self, embeddings, positives, weights, in_batch):
+    def _mean_losses(self, embeddings, positives, weights, rows, targets):
+        columns = self._cross_samples.anchor_columns(self._base.both_views_are_queries)
+        batch = next(iter(targets.values())).shape[0]
+        in_batch = InBatch(targets, columns, self._cross_samples.is_stranger(rows, batch))
         losses = self._base.loss(embeddings, positives, weights, in_batch)
         means = {level: tf.reduce_mean(loss) for level, loss in losses.items()}
         return means, tf.add_n([self._level_weights[k] * value for k, value in means.items()])
@@ -165,15 +177,9 @@ class Passes:
         return self._base.query_encoder(images, training=True)
 
     def _gradients_of_embeddings(self, images, cotangents):
-        variables = self._base.trained_variables
         with tf.GradientTape() as tape:
             embeddings = self._base.query_encoder(images, training=True)
-        return tape.gradient(
-            [embeddings[level] for level in cotangents],
-            variables,
-            list(cotangents.values()),
-            unconnected_gradients=tf.UnconnectedGradients.ZERO,
-        )
+        return _pull(tape, embeddings, self._base.trained_variables, cotangents)
 
     def _scaled(self, loss, share):
         # The optimizer adds up the gradients of all replicas.
@@ -193,6 +199,16 @@ class Passes:
         """Nested tensors of one batch -> as many of the same structure as there are parts."""
         flat = [tf.split(tensor, self._steps) for tensor in tf.nest.flatten(tensors)]
         return [tf.nest.pack_sequence_as(tensors, part) for part in zip(*flat)]
+
+
+def _pull(tape, embeddings, variables, cotangents):
+    """The gradients of the variables, for those of the embeddings."""
+    return tape.gradient(
+        [embeddings[level] for level in cotangents],
+        variables,
+        list(cotangents.values()),
+        unconnected_gradients=tf.UnconnectedGradients.ZERO,
+    )
 
 
 def function_maker(encoder: MultiLevelEncoder, jit_compile: bool) -> Callable:

@@ -4,9 +4,8 @@ import functools
 
 import tensorflow as tf
 
-from csml_tf.models import heads
+from csml_tf.models import heads, split_batch_norm
 from csml_tf.models.backbones import contract, resnet
-from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 
 class MultiLevelEncoder(tf.keras.Model):
@@ -22,8 +21,8 @@ class MultiLevelEncoder(tf.keras.Model):
         head_dims: {stage: length of that level's embedding}.
         hidden_layers: as for `heads.ProjectionHead`, for every head of that kind.
         make_head: function of (stage, channels of its map) that returns a Keras layer from
-            pooled features, [batch, channels], to [batch, its length in head_dims] unit
-            vectors; None makes a `heads.ProjectionHead`.
+            pooled features, [batch, channels], to [batch, its length in head_dims], such as
+            `heads.make_batch_norm_head`; None makes a `heads.ProjectionHead`.
         **kwargs: as for `tf.keras.Model`.
 
     Raises:
@@ -70,12 +69,12 @@ class MultiLevelEncoder(tf.keras.Model):
     @property
     def bn_groups(self):
         """Groups of the global batch that batch norm treats apart in training."""
-        return max((layer.num_groups for layer in self._batch_norms()), default=1)
+        return max((layer.num_groups for layer in split_batch_norm.find_all(self)), default=1)
 
     @property
     def shares_statistics(self):
         """Whether replicas meet inside of a pass, to share the statistics of batch norm."""
-        return bool(self._batch_norms()) and self.bn_groups == 1
+        return bool(split_batch_norm.find_all(self)) and self.bn_groups == 1
 
     def divide_batch(self, replicas, accumulation_steps=1):
         """Prepares batch norm for a global batch that comes in parts.
@@ -87,7 +86,7 @@ class MultiLevelEncoder(tf.keras.Model):
         Raises:
             ValueError: if the groups do not fall on the parts as whole groups.
         """
-        norms = self._batch_norms()
+        norms = split_batch_norm.find_all(self)
         parts = replicas * accumulation_steps
         together = self.bn_groups == 1 and accumulation_steps == 1
         if norms and self.bn_groups % parts and not together:
@@ -96,11 +95,13 @@ class MultiLevelEncoder(tf.keras.Model):
                 f"{accumulation_steps} accumulation step(s) each: choose BN_GROUPS as a "
                 f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
             )
-        for layer in norms:
-            layer.batch_parts = parts
+        split_batch_norm.divide_batch(self, parts)
 
     def call(self, images, training=None):
-        """[batch, height, width, 3] normalised images -> {level: [batch, dim] unit vectors}."""
+        """[batch, height, width, 3] normalised images -> {level: [batch, dim]}.
+
+        The embeddings have unit length where their heads make it so, which most do.
+        """
         maps = self._make_maps(images, training=training)
         return {level: head(pool(maps[level])) for level, head in self.heads.items()}
 
@@ -116,13 +117,17 @@ class MultiLevelEncoder(tf.keras.Model):
             )
         return head
 
-    def _batch_norms(self):
-        return [each for each in self.submodules if isinstance(each, SplitBatchNormalization)]
-
     @tf.function(autograph=False, reduce_retracing=True)
     def embedding(self, images):
-        """[batch, height, width, 3] -> [batch, dim] of the deepest level, inference mode."""
-        return self(images, training=False)[self.levels[-1]]
+        """[batch, height, width, 3] -> [batch, dim] of the deepest level, inference mode.
+
+        Unit vectors, whatever its head makes.
+        """
+        level = self.levels[-1]
+        embeddings = self(images, training=False)[level]
+        if heads.makes_unit_vectors(self.heads[level]):
+            return embeddings
+        return tf.math.l2_normalize(embeddings, axis=1)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def pooled_features(self, images):

@@ -1,10 +1,13 @@
 """The projection head, which turns pooled features into the embedding of the loss."""
 
+from __future__ import annotations
+
 from typing import Callable
 
 import tensorflow as tf
 
 from csml_tf.models import layer_copies
+from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
 
 class ProjectionHead(tf.keras.layers.Layer):
@@ -24,17 +27,13 @@ class ProjectionHead(tf.keras.layers.Layer):
 
     def build(self, input_shape):
         feature_dim = input_shape[-1]
-        # PyTorch's nn.Linear draws weights and biases uniformly within 1 / sqrt(fan_in).
-        bound = feature_dim**-0.5
-        uniform = tf.keras.initializers.RandomUniform
         self.dense_layers = []
         for i in range(self.hidden_layers + 1):
             is_last = i == self.hidden_layers
-            dense = tf.keras.layers.Dense(
+            dense = _torch_dense(
                 self.output_dim if is_last else feature_dim,
+                feature_dim,
                 activation=None if is_last else "relu",
-                kernel_initializer=uniform(-bound, bound),
-                bias_initializer=uniform(-bound, bound),
                 name=f"dense{i + 1}",
             )
             dense.build([None, feature_dim])
@@ -50,6 +49,83 @@ class ProjectionHead(tf.keras.layers.Layer):
     def get_config(self):
         config = {"output_dim": self.output_dim, "hidden_layers": self.hidden_layers}
         return {**super().get_config(), **config}
+
+
+def make_batch_norm_head(
+    stage: str,
+    channels: int,
+    output_dim: int = 256,
+    hidden_dim: int | None = None,
+    hidden_layers: int = 1,
+    use_bias: bool = True,
+    last_batch_norm: str | None = None,
+    unit_length: bool = False,
+    bn_groups: int = 1,
+) -> tf.keras.Model:
+    """An MLP with batch norm: the projector and the predictor of SimCLR, BYOL, MoCo v3, SwAV.
+
+    Args:
+        stage: name of the level; the model's name.
+        channels: length of the features.
+        output_dim: length of the embedding.
+        hidden_dim: width of the hidden layers; None takes `channels`.
+        hidden_layers: dense, batch norm, ReLU each; another dense layer follows.
+        use_bias: whether the dense layers have biases.
+        last_batch_norm: behind the last dense layer: "full"; "plain", without scale and shift;
+            or None for none.
+        unit_length: whether the embedding is divided by its length.
+        bn_groups: of the global batch, as for `SplitBatchNormalization`.
+
+    Returns:
+        `tf.keras.Model`: [batch, channels] float -> [batch, output_dim] float32.
+
+    Raises:
+        ValueError: if `last_batch_norm` is none of the three.
+    """
+    if last_batch_norm not in ("full", "plain", None):
+        raise ValueError(
+            f"last_batch_norm must be 'full', 'plain' or None, got {last_batch_norm!r}."
+        )
+    layers = [tf.keras.layers.InputLayer([channels], name="features")]
+    length = channels
+    for number in range(1, hidden_layers + 1):
+        width = hidden_dim or channels
+        layers += [
+            _torch_dense(width, length, use_bias=use_bias, name=f"dense{number}"),
+            _torch_batch_norm(bn_groups, name=f"bn{number}"),
+            tf.keras.layers.ReLU(name=f"relu{number}"),
+        ]
+        length = width
+    layers.append(_torch_dense(output_dim, length, use_bias=use_bias, name="dense_last"))
+    if last_batch_norm:
+        is_full = last_batch_norm == "full"
+        layers.append(_torch_batch_norm(bn_groups, scale=is_full, center=is_full, name="bn_last"))
+    layers.append(tf.keras.layers.Activation("linear", dtype="float32", name="projection"))
+    if unit_length:
+        layers.append(tf.keras.layers.UnitNormalization(dtype="float32", name="embedding"))
+    return tf.keras.Sequential(layers, name=f"{stage}_head")
+
+
+def _torch_dense(units, fan_in, **options):
+    """Dense as PyTorch's nn.Linear starts: uniform within 1 / sqrt(fan_in), biases included."""
+    uniform = tf.keras.initializers.RandomUniform
+    bound = fan_in**-0.5
+    return tf.keras.layers.Dense(
+        units,
+        kernel_initializer=uniform(-bound, bound),
+        bias_initializer=uniform(-bound, bound),
+        **options,
+    )
+
+
+def _torch_batch_norm(bn_groups, **options):
+    return SplitBatchNormalization(bn_groups, momentum=0.9, epsilon=1e-5, **options)
+
+
+def makes_unit_vectors(head: tf.keras.layers.Layer) -> bool:
+    """Whether what a head puts out has unit length; of a functional model its last layer tells."""
+    is_functional = isinstance(head, layer_copies.Functional)
+    return not is_functional or isinstance(head.layers[-1], tf.keras.layers.UnitNormalization)
 
 
 def export_model(
@@ -79,6 +155,8 @@ def export_model(
     elif isinstance(head, layer_copies.Functional):
         copies = {id(head.inputs[0]): features}
         (embedding,) = layer_copies.rebuild(head.outputs, copies, copy_layer, with_weights)
+        if not makes_unit_vectors(head):
+            embedding = tf.keras.layers.UnitNormalization(axis=-1, name="unit_length")(embedding)
     else:
         embedding = copy_layer(head)(features)
     model = tf.keras.Model(features, embedding, name="projection_head")

@@ -38,14 +38,22 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
         self.batch_parts = 1
 
     def call(self, inputs, training=None):
-        """[batch, height, width, channels] float -> the same, normalised."""
+        """[batch, height, width, channels] or [batch, channels] float -> the same, normalised."""
         if not training or not self.trainable:
             return super().call(inputs, training=False)
         if self.num_groups < self.batch_parts:
             return self._normalize_together(inputs)
         num_groups = self.num_groups // self.batch_parts
+        if inputs.shape.rank == 2:
+            return self._normalize_groups(inputs[:, None, None], num_groups)[:, 0, 0]
         if num_groups == 1:
             return super().call(inputs, training=True)
+        return self._normalize_groups(inputs, num_groups)
+
+    def get_config(self):
+        return {**super().get_config(), "num_groups": self.num_groups}
+
+    def _normalize_groups(self, inputs, num_groups):
         gamma, beta = self._scale_and_center()
         means, variances, outputs = [], [], []
         for part in tf.split(inputs, num_groups):
@@ -59,12 +67,10 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
         self._move(self.moving_variance, tf.add_n(variances) / num_groups)
         return tf.concat(outputs, 0)
 
-    def get_config(self):
-        return {**super().get_config(), "num_groups": self.num_groups}
-
     def _normalize_together(self, inputs):
         """By the statistics of all replicas."""
-        own = tf.stack(tf.nn.moments(tf.cast(inputs, tf.float32), [0, 1, 2]))
+        all_but_channels = list(range(inputs.shape.rank - 1))
+        own = tf.stack(tf.nn.moments(tf.cast(inputs, tf.float32), all_but_channels))
         means, variances = tf.unstack(cross_replica.all_gather_by_sum(own[None]), axis=1)
         mean = tf.reduce_mean(means, axis=0)
         # Of the parts' variances and of their means: squares of large means would cancel.
@@ -87,3 +93,14 @@ class SplitBatchNormalization(tf.keras.layers.BatchNormalization):
 
     def _move(self, moving, value):
         moving.assign_sub((moving - value) * (1.0 - self.momentum))
+
+
+def find_all(module: tf.Module) -> list[SplitBatchNormalization]:
+    """Every layer of this kind in a model."""
+    return [each for each in module.submodules if isinstance(each, SplitBatchNormalization)]
+
+
+def divide_batch(module: tf.Module, parts: int) -> None:
+    """Tells all of them in how many parts the global batch comes."""
+    for layer in find_all(module):
+        layer.batch_parts = parts

@@ -31,6 +31,8 @@ class Parts:
         epochs: of the whole run.
         global_batch_size: anchors per step, over all replicas; in pairs images, half of them
             drawn as anchors.
+        key_augmentation: of the second view, whose colors some methods change in another way;
+            None for `augmentation`.
         small_augmentation: of small views; needed if the model takes any.
         make_optimizer: function of no arguments that returns a Keras optimizer.
         schedule: function of (epoch, epochs, peak_learning_rate) to a learning rate.
@@ -52,6 +54,7 @@ class Parts:
     augmentation: ViewAugmentation
     epochs: int
     global_batch_size: int
+    key_augmentation: ViewAugmentation | None = None
     small_augmentation: ViewAugmentation | None = None
     make_optimizer: Callable[[], Any] = optim.TorchSGD
     schedule: Callable[[int, int, float], float] = optim.cosine_schedule
@@ -195,7 +198,8 @@ def _choose_augmentations(model, parts):
             "The recipe trains on small views and does not say how to make them: include "
             '"base/multicrop.gin", or set NUM_SMALL_VIEWS = 0.'
         )
-    return {
-        name: parts.small_augmentation if name in small else parts.augmentation
-        for name in model.cross_samples.view_names
-    }
+    augmentations = dict.fromkeys(model.cross_samples.view_names, parts.augmentation)
+    if parts.key_augmentation is not None:
+        of_keys = [name for name in augmentations if name in ("key", "neighbor_key")]
+        augmentations.update(dict.fromkeys(of_keys, parts.key_augmentation))
+    return {**augmentations, **dict.fromkeys(small, parts.small_augmentation)}

@@ -20,7 +20,7 @@ def per_image(model: TrainingModel, augmentations: dict[str, ViewAugmentation]) 
     """
     base, cross_samples = model.base, model.cross_samples
     # Where queries are each other's targets, no target has a pass of its own.
-    has_passes = not base.targets_have_gradient
+    has_passes = not base.queries_are_targets
     targets = len(cross_samples.target_views(base.both_views_are_queries)) if has_passes else 0
     large_px = augmentations["query"].image_size
     small_areas = (augmentations[n].image_size ** 2 for n in cross_samples.small_view_names)

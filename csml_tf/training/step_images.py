@@ -126,7 +126,8 @@ def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8)
         views, drawn = _apart(views), _apart(drawn)
         if mixed is not None:
             mixed, area_fractions = mixed[::2], area_fractions[::2]
-        augmentations.update(dict.fromkeys(NEIGHBOR_VIEWS, parts.augmentation))
+        for name in NEIGHBOR_VIEWS:
+            augmentations[name] = augmentations[name.removeprefix("neighbor_")]
 
     read = _OriginalReader(source, augmentations, drawn)
     neighbor_names = [name for name in views if name in NEIGHBOR_VIEWS]

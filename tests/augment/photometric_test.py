@@ -6,7 +6,7 @@ import math
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_image
 
 from csml_tf.augment import photometric
@@ -164,6 +164,22 @@ class AdjustTest(tf.test.TestCase, parameterized.TestCase):
         actual = to_images(planes)
         self.assertAllClose(actual[is_gray], luma[is_gray], atol=1e-6)
         self.assertAllEqual(actual[~is_gray], self.images[~is_gray])
+
+
+class SolarizeTest(tf.test.TestCase):
+    def test_matches_pillow(self):
+        photo = photograph(24, 30)
+        expected = np.asarray(ImageOps.solarize(Image.fromarray(photo), threshold=128))
+        planes = photometric.solarize(photometric.split(photo[None]), tf.constant([True]))
+        self.assertAllClose(to_images(planes)[0] * 255, expected, atol=1e-3)
+
+    def test_the_others_stay_as_they_are(self):
+        photos = np.stack([photograph(8, 8)] * 2)
+        before = photometric.split(photos)
+        after = photometric.solarize(before, tf.constant([False, True]))
+        for old, new in zip(before, after):
+            self.assertAllEqual(old[0], new[0])
+            self.assertNotAllEqual(old[1], new[1])
 
 
 class ColorJitterTest(tf.test.TestCase, parameterized.TestCase):

@@ -128,6 +128,16 @@ class DistributionTest(tf.test.TestCase, parameterized.TestCase):
         self.assert_share(is_gray, 0.2)
         self.assertAllClose(views[is_gray], np.full([is_gray.sum(), 3], 0.299))
 
+    @parameterized.parameters(0.2, 1.0)
+    def test_solarization(self, probability):
+        augmentation = ViewAugmentation(image_size=8, solarize_probability=probability)
+        is_solarized = augmentation.is_solarized(self.uniforms).numpy()
+        self.assert_share(is_solarized, probability)
+        for order in range(24):  # Whatever the order of the jitter.
+            orders = augmentation.jitter_strengths(self.uniforms)["orders"].numpy()
+            chosen = is_solarized[orders == order]
+            self.assertAllClose(chosen.mean(), probability, atol=5 / len(chosen) ** 0.5)
+
     def test_decisions_are_independent(self):
         augmentation = ViewAugmentation(image_size=8)
         strengths = augmentation.jitter_strengths(self.uniforms)
@@ -149,10 +159,13 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         num_uniforms = ViewAugmentation(image_size=8).num_uniforms
         self.uniforms = tf.random.stateless_uniform([16, num_uniforms], [1, 2])
 
-    @parameterized.parameters(True, False)
-    def test_matches_the_parts_in_order(self, grayscale_first):
+    @parameterized.parameters((True, 0.0), (False, 0.0), (False, 0.5))
+    def test_matches_the_parts_in_order(self, grayscale_first, solarize_probability):
         augmentation = ViewAugmentation(
-            image_size=24, grayscale_probability=0.5, grayscale_first=grayscale_first
+            image_size=24,
+            grayscale_probability=0.5,
+            grayscale_first=grayscale_first,
+            solarize_probability=solarize_probability,
         )
         crops = augmentation.geometric(self.images, self.uniforms)
         strengths = augmentation.jitter_strengths(self.uniforms)
@@ -165,6 +178,8 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
             planes = photometric.to_grayscale(planes, is_gray)
         sigmas_px = augmentation.blur_sigmas_px(self.uniforms)
         planes = photometric.gaussian_blur(planes, sigmas_px, 2.0)
+        if solarize_probability:
+            planes = photometric.solarize(planes, augmentation.is_solarized(self.uniforms))
         expected = (np.stack(planes, axis=-1) - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
         self.assertAllClose(augmentation(self.images, self.uniforms), expected, atol=1e-5)
 
@@ -236,6 +251,7 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(steps(grayscale_probability=0), everything - {"to_grayscale"})
         self.assertEqual(steps(jitter_probability=0), everything - blends - contrast - hue)
         self.assertEqual(steps(hue=0), everything - hue)
+        self.assertEqual(steps(solarize_probability=0.2), everything | {"solarize"})
         self.assertEqual(steps(contrast=0), everything - contrast)
         self.assertEqual(steps(**OFF), nothing)
 

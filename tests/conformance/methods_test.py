@@ -11,9 +11,15 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.export import model_card
+from csml_tf.methods.byol import BYOL
 from csml_tf.methods.csml import CsMl
 from csml_tf.methods.method import Method
 from csml_tf.methods.moco import MoCo
+from csml_tf.methods.moco_v3 import MoCoV3
+from csml_tf.methods.predicted_keys import PredictedKeys
+from csml_tf.methods.simclr import SimCLR
+from csml_tf.methods.swav import SwAV
+from csml_tf.models import heads
 from csml_tf.training import optim
 from csml_tf.training.checkpoint_files import CheckpointFiles
 from tests.methods import made, throw_away
@@ -29,18 +35,32 @@ METHODS = (
     ("moco_pairs", MoCo, {**ALL, "pairs": True}),
     ("cosine", throw_away.CosinePull, PLAIN),
     ("cosine_csml", throw_away.CosinePull, {**ALL, "num_small_views": 1}),
-    ("byol", throw_away.TinyByol, PLAIN),
-    ("byol_csml", throw_away.TinyByol, {**ALL, "num_small_views": 1}),
-    ("byol_pairs", throw_away.TinyByol, {**ALL, "pairs": True}),
-    ("simclr", throw_away.TinySimclr, PLAIN),
+    ("simclr", SimCLR, PLAIN),
+    ("simclr_csml", SimCLR, ALL),
+    ("simclr_pairs", SimCLR, {**ALL, "pairs": True}),
+    ("byol", BYOL, PLAIN),
+    ("byol_csml", BYOL, {**ALL, "num_small_views": 1}),
+    ("byol_pairs", BYOL, {**ALL, "pairs": True}),
+    ("moco_v3", MoCoV3, PLAIN),
+    ("moco_v3_csml", MoCoV3, {**ALL, "num_small_views": 1}),
+    ("swav", SwAV, {**PLAIN, "num_small_views": 1}),
+    ("swav_csml", SwAV, ALL),
 )
-QUICK = ("moco_csml", "byol_csml", "simclr")
+QUICK = ("moco_csml", "simclr_csml", "byol_csml", "moco_v3", "swav_csml")
+# What a tiny run needs in place of the defaults.
+SETTINGS = {
+    MoCo: {"num_negatives": 40},
+    SwAV: {"num_prototypes": 6, "queue_length": 16, "queue_from_epoch": 0, "frozen_epochs": 0},
+}
 
 
 def make_model(make_base, bn_groups=4, **settings):
     tf.keras.utils.set_random_seed(0)
-    if make_base is MoCo:
-        settings = {"num_negatives": 40, **settings}
+    settings = {**SETTINGS.get(make_base, {}), **settings}
+    if issubclass(make_base, PredictedKeys):
+        settings["make_predictor"] = functools.partial(
+            heads.make_batch_norm_head, hidden_dim=6, bn_groups=bn_groups
+        )
     model = made.make_csml(
         functools.partial(tiny_run.make_encoder, bn_groups), make_base=make_base, **settings
     )
@@ -137,7 +157,7 @@ class SimclrTest(tf.test.TestCase):
     """Losses whose gradient flows through both views, against one tape over the whole step."""
 
     def test_gradient_is_that_of_one_tape(self):
-        model = make_model(throw_away.TinySimclr, **PLAIN)
+        model = make_model(SimCLR, temperature=0.5, **PLAIN)
         encoder = model.encoder
         views = make_views(("query", "key"), 0)
         before = [v.numpy() for v in encoder.trainable_variables]
@@ -170,7 +190,7 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
         seen = []
 
         class Watching(throw_away.CosinePull):
-            def before_step(self, progress):
+            def before_step(self, progress, epoch):
                 seen.append(float(progress))
 
         model = make_model(Watching, **PLAIN)
@@ -190,7 +210,7 @@ class ContractTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_neighbors_that_are_no_queries(self):
         with self.assertRaisesRegex(ValueError, 'lack neighbor, neighbor_2: add "neighbor" to'):
-            make_model(throw_away.TinySimclr, query_kinds=("image",))
+            make_model(SimCLR, query_kinds=("image",))
 
     def test_a_forgotten_encoder(self):
         class Empty(throw_away.CosinePull):

@@ -47,5 +47,47 @@ class ProjectionHeadTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual((again.output_dim, again.hidden_layers, again.name), (7, 2, "head"))
 
 
+class BatchNormHeadTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(last=(None, "plain", "full"), use_bias=(True, False))
+    def test_matches_numpy(self, last, use_bias):
+        head = heads.make_batch_norm_head(
+            "stage4", 5, output_dim=3, hidden_dim=7, use_bias=use_bias, last_batch_norm=last
+        )
+        rng = np.random.default_rng(0)
+        for variable in head.trainable_variables:
+            variable.assign(rng.normal(size=variable.shape))
+        features = rng.normal(size=[6, 5]).astype("float32")
+        weights = {v.name.split(":")[0]: v.numpy() for v in head.trainable_variables}
+
+        def dense(x, name):
+            return x @ weights[f"{name}/kernel"] + weights.get(f"{name}/bias", 0.0)
+
+        def batch_norm(x, name):
+            x = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
+            return x * weights.get(f"{name}/gamma", 1.0) + weights.get(f"{name}/beta", 0.0)
+
+        hidden = np.maximum(batch_norm(dense(features, "dense1"), "bn1"), 0.0)
+        expected = dense(hidden, "dense_last")
+        if last:
+            expected = batch_norm(expected, "bn_last")
+        self.assertAllClose(head(features, training=True), expected, rtol=1e-3, atol=1e-4)
+        self.assertEqual("bn_last/gamma" in weights, last == "full")
+
+    @parameterized.parameters(True, False)
+    def test_export_has_unit_length(self, unit_length):
+        head = heads.make_batch_norm_head("stage4", 5, 3, unit_length=unit_length)
+        features = np.random.default_rng(0).normal(size=[6, 5]).astype("float32")
+        exported = heads.export_model(head, 5)
+        expected = tf.math.l2_normalize(head(features, training=False), axis=1)
+        self.assertAllClose(exported(features), expected, rtol=1e-5)
+        self.assertEqual(heads.makes_unit_vectors(head), unit_length)
+        types = {type(layer).__name__ for layer in exported.layers}
+        self.assertNotIn("SplitBatchNormalization", types)
+
+    def test_rejects(self):
+        with self.assertRaisesRegex(ValueError, "'full', 'plain' or None, got 'half'"):
+            heads.make_batch_norm_head("stage4", 5, 3, last_batch_norm="half")
+
+
 if __name__ == "__main__":
     tf.test.main()

@@ -107,6 +107,45 @@ class TorchSGDTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual((config["sgd_momentum"], config["l2_weight_decay"]), (0.9, 1e-4))
 
 
+class LarsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.product(weight_decay=[0.0, 0.1], compiled=[True, False])
+    def test_matches_loops(self, weight_decay, compiled):
+        rng = np.random.default_rng(0)
+        shapes = [(3, 4), (4,), (2, 2)]
+        values = [rng.normal(size=shape).astype("float32") for shape in shapes]
+        values[2][:] = 0.0  # A parameter without length is not scaled.
+        gradients = [[rng.normal(size=s).astype("float32") for s in shapes] for _ in RATES]
+        optimizer = optim.Lars(7.0, 0.9, weight_decay, trust_coefficient=0.02)
+        variables = [tf.Variable(value) for value in values]
+
+        def apply(gradients):
+            optimizer.apply_gradients(zip(gradients, variables))
+
+        optimizer.build(variables)
+        apply = tf.function(apply) if compiled else apply
+        for rate, of_step in zip(RATES, gradients):
+            optimizer.learning_rate.assign(rate)
+            apply([tf.constant(gradient) for gradient in of_step])
+        for i, (variable, value) in enumerate(zip(variables, values)):
+            buffer = np.zeros_like(value)
+            for rate, of_step in zip(RATES, gradients):
+                change = of_step[i]
+                if value.ndim > 1:
+                    change = change + weight_decay * value
+                    length = np.linalg.norm(value)
+                    if length:
+                        change = change * 0.02 * length / np.linalg.norm(change)
+                buffer = 0.9 * buffer + change
+                value = value - rate * buffer
+            self.assertAllClose(variable, value, rtol=1e-5, atol=1e-5)
+
+    def test_config(self):
+        optimizer = optim.Lars(0.3, 0.8, 0.02, 0.01)
+        again = optim.Lars.from_config(optimizer.get_config())
+        self.assertEqual(again.get_config(), optimizer.get_config())
+        self.assertEqual(again.trust_coefficient, 0.01)
+
+
 class SchedulesTest(tf.test.TestCase, parameterized.TestCase):
     def test_cosine(self):
         for epoch in range(200):
@@ -118,6 +157,18 @@ class SchedulesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(rates[0], 0.5)
         self.assertAllClose(rates[-1], 0.0)
         self.assertAllLess(np.diff(rates), 0.0)
+
+    def test_rise_then_cosine(self):
+        rates = [optim.warmup_cosine_schedule(epoch, 30, 0.4, 10, 0.1) for epoch in range(30)]
+        for epoch in range(10):
+            self.assertAllClose(rates[epoch], 0.4 * (epoch + 0.5) / 10)
+        for epoch in range(10, 30):
+            expected = 0.04 + 0.36 * 0.5 * (1 + math.cos(math.pi * (epoch - 10) / 20))
+            self.assertAllClose(rates[epoch], expected)
+
+    def test_a_rise_as_long_as_the_run(self):
+        with self.assertRaisesRegex(ValueError, "fewer than the run's 10 epochs, got 10"):
+            optim.warmup_cosine_schedule(0, 10, 0.4, 10)
 
     def test_steps_of_moco_v1(self):
         for epoch in range(200):
