@@ -177,9 +177,8 @@ class SolarizeTest(tf.test.TestCase):
         photos = np.stack([photograph(8, 8)] * 2)
         before = photometric.split(photos)
         after = photometric.solarize(before, tf.constant([False, True]))
-        for old, new in zip(before, after):
-            self.assertAllEqual(old[0], new[0])
-            self.assertNotAllEqual(old[1], new[1])
+        self.assertAllEqual([old[0] for old in before], [new[0] for new in after])
+        self.assertNotAllEqual([old[1] for old in before], [new[1] for new in after])
 
 
 class ColorJitterTest(tf.test.TestCase, parameterized.TestCase):
