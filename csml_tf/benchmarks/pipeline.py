@@ -21,7 +21,6 @@ VIEWS = {
     "csml": ("query", "key", "neighbor_query", "neighbor_key"),
     "moco": ("query", "key"),
 }
-METHODS = tuple(VIEWS)
 
 # More would not fit into every page cache, and the disk is not what is measured.
 _MAX_IMAGES = 4096
@@ -65,7 +64,7 @@ def measure(
     Args:
         dataset: data set string; its "pretrain" images are read.
         data_dir: where TFDS finds its data sets; None for its own default.
-        method: one of `METHODS`: four views of a sample, or the anchor's two.
+        method: "csml", four views of a sample; any other, the two of the anchor.
         res: height and width of a view, pixels.
         batch: samples per batch.
         augment_on: one of `pipeline.AUGMENT_ON`.
@@ -101,7 +100,7 @@ def measure(
     table = neighbor_table.NeighborTable(num_anchors, _NUM_NEIGHBORS)
     table.assign(rng.integers(0, num_anchors, [num_anchors, _NUM_NEIGHBORS]), epoch=0)
     augmentation = view.ViewAugmentation(image_size=res, blur_probability=0.5 if blur else 0.0)
-    augmentations = {name: augmentation for name in VIEWS[method]}
+    augmentations = {name: augmentation for name in VIEWS.get(method, VIEWS["moco"])}
 
     def epoch(where):
         step_draws = (batch, seed, 0, table)

@@ -7,13 +7,23 @@ import tensorflow as tf
 
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
-from csml_tf.methods import csml, moco
+from csml_tf.methods import byol, csml, moco, moco_v3, simclr, swav
 from csml_tf.methods.cross_samples import CrossSamples
-from csml_tf.models import encoder
+from csml_tf.models import encoder, heads
 from csml_tf.models.backbones import resnet
 from csml_tf.training import optim
 
-METHODS = ("csml", "moco")
+# Heads and predictors of lightly's CIFAR-10 benchmark: (length of the embedding, hidden width).
+_HEADS = {"simclr": (128, 512), "byol": (256, 1024), "moco_v3": (256, 1024), "swav": (128, 512)}
+_BASES = {
+    "csml": moco.MoCo,
+    "moco": moco.MoCo,
+    "simclr": simclr.SimCLR,
+    "byol": byol.BYOL,
+    "moco_v3": moco_v3.MoCoV3,
+    "swav": swav.SwAV,
+}
+METHODS = tuple(_BASES)
 DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
 ARCHS = tuple(DEPTHS)
 
@@ -22,13 +32,13 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=F
     """Times whole steps of one level, as the authors' code has it, with ordinary batch norm.
 
     Args:
-        method: "csml" or "moco".
+        method: one of `METHODS`; all but "csml" are the base method alone.
         arch: one of `ARCHS`.
         stem: as for `resnet.make_resnet`.
         width: as for `resnet.make_resnet`.
         res: height and width of a view, pixels.
         batch: anchors per step.
-        queue: keys in the queue, more than `batch`.
+        queue: keys in the queue of "csml" and "moco", more than `batch`.
         steps: that are timed; the median counts.
         warmup: steps before, the first of which includes tracing.
         pairs: whether a "csml" batch is one of pairs; its images then count as anchors.
@@ -80,13 +90,27 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=F
 
 
 def make_model(method, arch, stem, width, queue, pairs=False):
-    """A compiled `CsMl` with the authors' settings for "csml", or MoCo v2's for "moco"."""
+    """A compiled `CsMl`: with the authors' settings for "csml", else a base method alone."""
     make_backbone = functools.partial(resnet.make_resnet, DEPTHS[arch], width, stem)
-    make_encoder = functools.partial(encoder.MultiLevelEncoder, make_backbone)
+    options = {}
+    if method in _HEADS:
+        dim, hidden_dim = _HEADS[method]
+        make_head = functools.partial(
+            heads.make_batch_norm_head, output_dim=dim, hidden_dim=hidden_dim
+        )
+        encoder_options = {"head_dims": {"stage4": dim}, "make_head": make_head}
+        if method in ("byol", "moco_v3"):
+            options["make_predictor"] = make_head
+        if method == "swav":
+            options["num_prototypes"] = 512
+    else:
+        encoder_options, options["num_negatives"] = {}, queue
+    make_encoder = functools.partial(encoder.MultiLevelEncoder, make_backbone, **encoder_options)
     settings = {"neighbor_warmup_epochs": 0, "pairs": pairs}
-    if method == "moco":
+    if method != "csml":
         settings = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
-    model = csml.CsMl(functools.partial(moco.MoCo, make_encoder, queue), CrossSamples(**settings))
+    make_base = functools.partial(_BASES[method], make_encoder, **options)
+    model = csml.CsMl(make_base, CrossSamples(**settings))
     model.compile(optimizer=optim.TorchSGD())
     return model
 

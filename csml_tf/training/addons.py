@@ -205,7 +205,8 @@ class StochasticAverage(_Around):
             )
 
         def make_addon():
-            return addons.SWA(self._inner, self._snapshots.start, self._snapshots.step)
+            average = _replicated(addons.SWA)
+            return average(self._inner, self._snapshots.start, self._snapshots.step)
 
         super().__init__(make_optimizer, name, make_addon, **kwargs)
         self._start_share = start_share
@@ -243,18 +244,12 @@ class StochasticAverage(_Around):
         """Makes the slots of all variables.
 
         Raises:
-            InputError: if `plan` has not been called, there are several replicas, or a loss
-                scale may leave steps out.
+            InputError: if `plan` has not been called, or a loss scale may leave steps out.
         """
         if self._snapshots is None:
             raise InputError(
                 "StochasticAverage does not know how long the run is: call its "
                 "plan(steps_per_epoch, epochs) before the first step."
-            )
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            raise InputError(
-                "StochasticAverage averages on one replica only: choose --strategy=none, or "
-                "another pretrain.make_optimizer."
             )
         if getattr(self, "_is_wrapped_by_loss_scale_optimizer", False):
             raise InputError(
@@ -270,6 +265,24 @@ class StochasticAverage(_Around):
         mean = self._addon.get_slot(variable, "average")
         stands_still = self.iterations >= self._snapshots[-1]
         variable.assign(tf.where(stands_still, mean, variable))
+
+
+def _replicated(average):
+    """The SWA of tensorflow-addons, which gives each replica its own copy of the mean.
+
+    Where a replica updates its copy of a parameter, SWA asks for the mean by that copy and gets
+    those of all replicas.
+    """
+
+    class Average(average):
+        def get_slot(self, var, slot_name):
+            slot = super().get_slot(var, slot_name)
+            if isinstance(var, tf.distribute.DistributedValues):
+                return slot
+            copies = tf.distribute.get_strategy().experimental_local_results(slot)
+            return next(copy for copy in copies if copy.device == var.device)
+
+    return Average
 
 
 class _Older(tf.keras.optimizers.legacy.Optimizer):

@@ -133,13 +133,14 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             first, second = (copy.numpy() for copy in variable.values)
             self.assertAllEqual(first, second, name)
 
-    @each("simclr", "byol")
+    @each("simclr", "byol_csml", "swav_csml")
     def test_parts_give_the_whole_step(self, make_base, settings):
-        _, expected_losses, expected = train(make_base, settings)
-        _, losses, weights = train(make_base, settings, accumulation_steps=2)
-        self.assertAllClose(losses, expected_losses, rtol=1e-5)
-        for actual, value in zip(weights, expected):
-            self.assertAllClose(actual, value, rtol=1e-4, atol=1e-5)
+        _, expected_losses, expected = train(make_base, settings, steps=1)
+        for parts in (2, 4):
+            _, losses, weights = train(make_base, settings, steps=1, accumulation_steps=parts)
+            self.assertAllClose(losses, expected_losses, rtol=1e-5)
+            for actual, value in zip(weights, expected):
+                self.assertAllClose(actual, value, rtol=1e-4, atol=1e-5)
 
     @each(*QUICK)
     def test_every_trained_variable_moves(self, make_base, settings):

@@ -255,13 +255,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         for name, value in whole.items():
             self.assertEqual(value.tobytes(), parts[name].tobytes(), name)
 
-    def test_averages_on_one_replica_only(self):
-        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        model = self.make_model(AVERAGE, strategy)
-        with strategy.scope(), self.assertRaisesRegex(InputError, "one replica only: choose"):
-            model.optimizer.build(model.trainable_variables)
-
-    @parameterized.parameters("lamb", "lookahead", "lookahead_lamb")
+    @parameterized.parameters(*MAKERS)
     def test_two_replicas_are_one(self, maker):
         strategy = tf.distribute.MirroredStrategy(
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
