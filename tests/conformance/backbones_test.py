@@ -146,6 +146,10 @@ class MapsSuite:
         network = FrozenEncoder(self.folder / "model").untrained_network()
         self.assertTrue(np.all(np.isfinite(network(make_images()))))
 
+
+class FormatsSuite(MapsSuite):
+    """The other formats of the export, too."""
+
     def test_tflite(self):
         images = make_images(2)
         content = tflite.convert(saved_model.load(self.folder / "model"), SIZE, "float32")
@@ -176,7 +180,7 @@ class TrainingSuite:
             self.assertAllClose(a, b, rtol=1e-2, atol=1e-3)
 
 
-class ResNet18Test(MapsSuite, TrainingSuite, tf.test.TestCase):
+class ResNet18Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(resnet.make_resnet, 18, 4)
 
 
@@ -190,32 +194,38 @@ class MobileNetV3SmallTest(MapsSuite, tf.test.TestCase):
 
 
 @pytest.mark.slow
-class MobileNetV3SmallTrainingTest(TrainingSuite, tf.test.TestCase):
+class CifarResNet18FormatsTest(FormatsSuite, tf.test.TestCase):
+    make_backbone = functools.partial(resnet.make_resnet, 18, 4, "cifar")
+    strides = (1, 2, 4, 8)
+
+
+@pytest.mark.slow
+class MobileNetV3SmallFormatsTest(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(applications.make_application, "MobileNetV3Small")
 
 
 @pytest.mark.slow
-class EfficientNetV2B0Test(MapsSuite, TrainingSuite, tf.test.TestCase):
+class EfficientNetV2B0Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(applications.make_application, "EfficientNetV2B0")
 
 
 @pytest.mark.slow
-class ConvNeXtTinyTest(MapsSuite, TrainingSuite, tf.test.TestCase):
+class ConvNeXtTinyTest(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(applications.make_application, "ConvNeXtTiny")
 
 
 @pytest.mark.slow
-class ResNet50V2Test(MapsSuite, TrainingSuite, tf.test.TestCase):
+class ResNet50V2Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(applications.make_application, "ResNet50V2")
 
 
 @pytest.mark.slow
-class DenseNet121Test(MapsSuite, TrainingSuite, tf.test.TestCase):
+class DenseNet121Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(applications.make_application, "DenseNet121")
 
 
 @pytest.mark.slow
-class Bottleneck50Test(MapsSuite, TrainingSuite, tf.test.TestCase):
+class Bottleneck50Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(resnet.make_resnet, 50, 8)
 
 

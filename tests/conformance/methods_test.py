@@ -46,7 +46,7 @@ METHODS = (
     ("swav", SwAV, {**PLAIN, "num_small_views": 1}),
     ("swav_csml", SwAV, ALL),
 )
-QUICK = ("moco_csml", "simclr_csml", "byol_csml", "moco_v3", "swav_csml")
+QUICK = ("moco_csml", "simclr_csml", "moco_v3", "swav_csml")
 # What a tiny run needs in place of the defaults.
 SETTINGS = {
     MoCo: {"num_negatives": 40},
@@ -133,14 +133,13 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
             first, second = (copy.numpy() for copy in variable.values)
             self.assertAllEqual(first, second, name)
 
-    @each("simclr", "byol_csml", "swav_csml")
+    @each("simclr", "moco_v3", "swav_csml")
     def test_parts_give_the_whole_step(self, make_base, settings):
         _, expected_losses, expected = train(make_base, settings, steps=1)
-        for parts in (2, 4):
-            _, losses, weights = train(make_base, settings, steps=1, accumulation_steps=parts)
-            self.assertAllClose(losses, expected_losses, rtol=1e-5)
-            for actual, value in zip(weights, expected):
-                self.assertAllClose(actual, value, rtol=1e-4, atol=1e-5)
+        _, losses, weights = train(make_base, settings, steps=1, accumulation_steps=4)
+        self.assertAllClose(losses, expected_losses, rtol=1e-5)
+        for actual, value in zip(weights, expected):
+            self.assertAllClose(actual, value, rtol=1e-4, atol=1e-5)
 
     @each(*QUICK)
     def test_every_trained_variable_moves(self, make_base, settings):
