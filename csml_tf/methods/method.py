@@ -59,12 +59,15 @@ class Method(tf.Module):
             (SimCLR, SwAV). All queries are then embedded first; `targets_of_queries` is called
             instead of `targets`, and `loss` before any backward pass.
         needs_strangers: True where an image is compared with the others of its batch.
+        takes_unit_vectors: False where the loss itself divides embeddings by their length, so
+            that heads need not.
         units_of_a_target, units_of_a_query: cost in forward passes of one view.
     """
 
     both_views_are_queries = False
     queries_are_targets = False
     needs_strangers = False
+    takes_unit_vectors = True
     units_of_a_target = 1
     units_of_a_query = 3  # A backward pass takes about twice as much as its forward pass.
 

@@ -38,6 +38,7 @@ class PredictedKeys(Method):
 
     both_views_are_queries = True
     needs_strangers = True
+    takes_unit_vectors = False
 
     def __init__(
         self,

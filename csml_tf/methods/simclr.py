@@ -29,6 +29,7 @@ class SimCLR(Method):
     both_views_are_queries = True
     queries_are_targets = True
     needs_strangers = True
+    takes_unit_vectors = False
 
     def __init__(self, make_encoder=MultiLevelEncoder, temperature: float = 0.1, seed: int = 0):
         super().__init__(name="simclr")

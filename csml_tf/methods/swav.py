@@ -37,6 +37,7 @@ class SwAV(Method):
     both_views_are_queries = True
     queries_are_targets = True
     needs_strangers = True
+    takes_unit_vectors = False
 
     def __init__(
         self,

@@ -177,7 +177,7 @@ def assemble(
         optimizer = precisions.scale_loss(optimizer, parts.precision)
         model.compile(optimizer, jit_compile=parts.jit_compile)
         model.steps_of_run.assign(parts.epochs * num_steps)
-    contract.check(model.encoder)
+    contract.check(model.encoder, model.base.takes_unit_vectors)
     augmentations.update(_choose_augmentations(model, parts))
     refresh = None
     if model.cross_samples.uses_neighbors:

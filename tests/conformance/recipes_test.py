@@ -8,6 +8,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf import recipes
+from csml_tf.models.backbones import contract
 
 FOLDER = pathlib.Path(__file__).parents[2] / "gin_configs"
 TINY = {"DEPTH": 18, "WIDTH": 2, "IMAGE_SIZE": 32}
@@ -365,6 +366,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model.encoder.bn_groups, value("make_resnet.bn_groups"))
         for variable in model.base.shared_variables.values():
             self.assertLess(variable.shape.num_elements(), 64 * 16 + 1, variable.name)
+        contract.check(model.encoder, model.base.takes_unit_vectors)
         embeddings = model(tf.zeros([8, 32, 32, 3]))
         self.assertEqual({key: v.shape[1] for key, v in embeddings.items()}, heads)
 

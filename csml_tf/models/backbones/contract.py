@@ -38,7 +38,7 @@ def last_stage(backbone: tf.keras.Model) -> str:
     return stages(backbone)[-1]
 
 
-def check(encoder) -> None:
+def check(encoder, unit_vectors: bool = True) -> None:
     """Finds out before the first step what would fail or go wrong in silence later.
 
     The layers are copied as an export copies them, for images of 32 px, which changes neither
@@ -46,10 +46,11 @@ def check(encoder) -> None:
 
     Args:
         encoder: `MultiLevelEncoder`.
+        unit_vectors: whether what the heads make has to have unit length.
 
     Raises:
         InputError: if the backbone is none in the sense above, or a head cannot be exported or
-            makes no unit vectors.
+            makes no unit vectors where it has to.
     """
     backbone = encoder.backbone
     check_maps(backbone, encoder.levels)
@@ -61,7 +62,7 @@ def check(encoder) -> None:
         )
     _check_strides(backbone)
     for stage, head in encoder.heads.items():
-        _check_head(stage, head, backbone.output[stage].shape[-1])
+        _check_head(stage, head, backbone.output[stage].shape[-1], unit_vectors)
 
 
 def check_maps(backbone: tf.keras.Model, levels: Iterable[str] = ()) -> None:
@@ -164,9 +165,9 @@ def _blank_copy(layer):
     return layer_copies.stock_layer(layer, **dict.fromkeys(names, "zeros"))
 
 
-def _check_head(stage, head, channels):
+def _check_head(stage, head, channels, unit_vectors):
     lengths = np.linalg.norm(head(tf.ones([1, channels])), axis=1)
-    if not np.allclose(lengths, 1.0, atol=1e-3):
+    if unit_vectors and not np.allclose(lengths, 1.0, atol=1e-3):
         raise InputError(
             f"The head of {stage} makes vectors of length {lengths[0]:.3g} and not 1: end it with "
             "tf.keras.layers.UnitNormalization()."
