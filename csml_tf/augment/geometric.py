@@ -128,9 +128,7 @@ def _to_float(numbers):
 
 def _decode_jpeg(encoded, reduction):
     # Pillow's inverse DCT; TensorFlow's faster default is up to 6 grey levels off.
-    return tf.io.decode_jpeg(
-        encoded, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE"
-    )
+    return tf.io.decode_jpeg(encoded, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE")
 
 
 def _least_reduction(height, width):

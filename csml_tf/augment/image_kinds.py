@@ -9,11 +9,13 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from csml_tf.augment import bytes_call
+
 HEAD_BYTES = 32
 # Read by Pillow, the extra `images`; HEIC needs pillow-heif beside it.
 FOREIGN = ("WebP", "TIFF", "HEIC", "AVIF")
 ADVICE = {
-    kind: "pip install pillow-heif reads them" if kind == "HEIC" else "pip install pillow reads them"
+    kind: f"readable after `pip install {'pillow-heif' if kind == 'HEIC' else 'pillow'}`"
     for kind in FOREIGN
 }
 _TIFF_HEADS = (b"II*\0", b"MM\0*")
@@ -159,7 +161,7 @@ def _decode_palette_bmp(encoded):
 
 
 def _decode_foreign(encoded):
-    image = tf.numpy_function(_decode_by_pillow, [encoded], tf.uint8, stateful=False)
+    image = bytes_call.call(_decode_by_pillow, encoded, tf.uint8)
     message = "A WebP, TIFF, HEIC or AVIF file that cannot be decoded here."
     is_decoded = tf.debugging.assert_greater(tf.size(image), 0, message=message)
     with tf.control_dependencies([] if is_decoded is None else [is_decoded]):

@@ -1,13 +1,12 @@
 """How a photograph is to be turned before it is looked at: EXIF's orientation in a JPEG file."""
 
-import functools
-
+import numpy as np
 import tensorflow as tf
 
-# Where EXIF lies in the files of cameras and phones: in one of the first segments.
+from csml_tf.augment import bytes_call
+
+# Where EXIF lies in the files of cameras and phones.
 _HEAD_BYTES = 2**16
-_MAX_SEGMENTS = 6
-_MAX_ENTRIES = 64
 _TAG = 0x0112
 _EXIF = b"Exif\0\0"
 
@@ -21,7 +20,7 @@ def find(encoded):
     Returns:
         Scalar int32 from 1 to 8, EXIF's numbers; 1, as it is stored, where nothing is said.
     """
-    return _find(_head(encoded))[0]
+    return _find(encoded)[0]
 
 
 def forget(encoded):
@@ -35,7 +34,7 @@ def forget(encoded):
     """
 
     def cut():
-        number, start = _find(_head(encoded))
+        number, start = tf.unstack(_find(encoded))
         before = tf.strings.substr(encoded, 0, start)
         after = tf.strings.substr(encoded, start + len(_EXIF), -1)
         return tf.cond(number > 1, lambda: before + b"none\0\0" + after, lambda: encoded)
@@ -75,42 +74,42 @@ def flips(orientation):
     return tf.stack([rows, columns])
 
 
-def _head(encoded):
-    return tf.io.decode_raw(encoded, tf.uint8, fixed_length=_HEAD_BYTES)
+def _find(encoded):
+    """-> [2] int32: the orientation, and where the word "Exif" begins."""
+    # Most files from the web have one short segment, and then the image: they say nothing.
+    padded = tf.strings.substr(encoded, 0, 22) + 22 * b"\0"
+    is_plain = tf.equal(tf.strings.substr(padded, 3, 1), b"\xe0")
+    is_plain &= tf.equal(tf.strings.substr(padded, 20, 2), b"\xff\xdb")
+
+    def look():
+        head = tf.strings.substr(encoded, 0, _HEAD_BYTES)
+        return tf.ensure_shape(bytes_call.call(_parse, head, tf.int32), [2])
+
+    return tf.cond(is_plain, lambda: tf.constant([1, 0]), look)
 
 
-# A hundred tiny operations in one.
-@functools.partial(tf.function, autograph=False, jit_compile=True)
-def _find(head):
-    """-> (orientation; where the word "Exif" begins, 0 if nowhere): scalar int32 each."""
+def _parse(head):
+    position, number = 2, 1
+    # Application data and comments come before the image, which ends the search.
+    while head[position : position + 1] == b"\xff" and len(head) > position + 4:
+        code = head[position + 1]
+        if code == 0xE1 and head.startswith(_EXIF, position + 4):
+            number = _read_tag(head[position + 4 + len(_EXIF) :])
+            break
+        if not (0xE0 <= code <= 0xEF or code == 0xFE):
+            break
+        position += 2 + int.from_bytes(head[position + 2 : position + 4], "big")
+    return np.array([number, position + 4], np.int32)
 
-    def read(position, count):
-        """[...] positions -> [..., count] bytes."""
-        positions = position[..., None] + tf.range(count)
-        return tf.cast(tf.gather(head, tf.clip_by_value(positions, 0, _HEAD_BYTES - 1)), tf.int32)
 
-    position, exif = tf.constant(2), tf.constant(0)
-    for _ in range(_MAX_SEGMENTS):
-        segment = read(position, 4 + len(_EXIF))
-        code, length = segment[1], 256 * segment[2] + segment[3]
-        is_exif = (code == 0xE1) & tf.reduce_all(segment[4:] == list(_EXIF))
-        exif = tf.where((exif == 0) & is_exif & (segment[0] == 0xFF), position + 4, exif)
-        # Application data and comments come before the image, which ends the search.
-        is_passed = (segment[0] == 0xFF) & (((code >= 0xE0) & (code <= 0xEF)) | (code == 0xFE))
-        position = tf.where(is_passed, position + 2 + length, position)
-    start = exif + len(_EXIF)
-    is_little = read(start, 1)[0] == ord("I")
+def _read_tag(tiff):
+    order = "little" if tiff.startswith(b"I") else "big"
 
-    def number(positions, count):
-        digits = read(positions, count)
-        digits = tf.where(is_little, digits[..., ::-1], digits)
-        return tf.reduce_sum(digits * [256**power for power in range(count)][::-1], axis=-1)
+    def number(position, count):
+        return int.from_bytes(tiff[position : position + count], order)
 
-    # The upper byte of four would only lead out of the head.
-    directory = start + tf.where(is_little, number(start + 4, 3), number(start + 5, 3))
-    rows = tf.range(_MAX_ENTRIES)
-    entries = directory + 2 + 12 * rows
-    is_asked = (number(entries, 2) == _TAG) & (rows < number(directory, 2))
-    value = tf.reduce_max(tf.where(is_asked, number(entries + 8, 2), 0))
-    is_known = (exif > 0) & (value >= 1) & (value <= 8)
-    return tf.where(is_known, value, 1), exif
+    first = number(4, 4) + 2
+    for entry in range(first, first + 12 * number(first - 2, 2), 12):
+        if number(entry, 2) == _TAG:
+            return number(entry + 8, 2) if 1 <= number(entry + 8, 2) <= 8 else 1
+    return 1

@@ -68,8 +68,11 @@ class Dataset:
 
     @property
     def notes(self):
-        """What was found, a list of str: which images are which split, what made the classes,
-        what is left out; a whole line each. Lines come as splits are opened."""
+        """What was found, a list of str: a whole line each.
+
+        Which images are which split, what made the classes, what is left out. Lines come as
+        splits are opened.
+        """
         return list(self._splits.notes)
 
     def split(self, split):

@@ -144,9 +144,7 @@ def _describe(card):
     )
     bad_paths = card["bad_paths"]
     if bad_paths:
-        text += (
-            f"; {len(bad_paths)} files are no readable images: {left_out.shorten(bad_paths)}"
-        )
+        text += f"; {len(bad_paths)} files are no readable images: {left_out.shorten(bad_paths)}"
     return text
 
 

@@ -27,7 +27,9 @@ class ImageKindsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(kind.upper(), file_format)
         self.assertTrue(image_kinds.can_decode(kind))
 
-    @parameterized.parameters(b"", b"no image", b"BM is no picture, but a text", b"RIFF\0\0\0\0WAVE")
+    @parameterized.parameters(
+        b"", b"no image", b"BM is no picture, but a text", b"RIFF\0\0\0\0WAVE"
+    )
     def test_no_kind(self, head):
         self.assertIsNone(image_kinds.find_kind(head))
         self.assertFalse(image_kinds.can_decode(None))

@@ -94,7 +94,9 @@ def _list(dataset, path, train, test):
         return make(test, "for evaluation" if not class_names else "")
 
     labelled = [row for row in train if row[1]] if class_names else train
-    rule = f"{len(class_names)} classes: {shorten(class_names)}" if class_names else "without classes"
+    rule = (
+        f"{len(class_names)} classes: {shorten(class_names)}" if class_names else "without classes"
+    )
     found = {"train": functools.partial(make, labelled, rule)}
     if test:
         found["test"] = list_test
@@ -144,8 +146,10 @@ def _read(path):
         return row[column].strip() if column is not None and column < len(row) else ""
 
     directory = os.path.realpath(os.path.dirname(path))
-    rows = {(_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
-            for row in table}
+    rows = {
+        (_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
+        for row in table
+    }
     if len(rows) < len(table):
         notes.append(f"csv:{path}: {len(table) - len(rows)} repeated rows are left out.")
     tried = [file for file, _, _ in list(rows)[:_ROWS_TRIED]]

@@ -69,9 +69,7 @@ def has_classes(scan):
     children = _class_children(scan)
     num_below = sum(child.num_images for child in children.values())
     num_folders = sum(len(child.folders) for child in children.values())
-    return bool(children) and (
-        not scan.loose or (num_folders > 1 and len(scan.loose) <= num_below)
-    )
+    return bool(children) and (not scan.loose or (num_folders > 1 and len(scan.loose) <= num_below))
 
 
 def unlabelled_names(scan):
@@ -187,9 +185,7 @@ def _label(children, class_of, class_names, left_out):
 
 
 def _class_children(scan):
-    return {
-        name: child for name, child in scan.children.items() if name.lower() not in UNLABELLED
-    }
+    return {name: child for name, child in scan.children.items() if name.lower() not in UNLABELLED}
 
 
 def _find_classes(children, is_top):
@@ -211,9 +207,7 @@ def _find_classes(children, is_top):
     num_outer = sum(len(folder.images) for folder in folders if folder.path in outer)
     if num_outer > max(1, sum(len(folder.images) for folder in folders) // 10):
         return top, f"{outermost}, as {num_outer} images lie above the innermost"
-    leaves = {
-        folder.path: None if folder.path in outer else folder.path[:-1] for folder in folders
-    }
+    leaves = {folder.path: None if folder.path in outer else folder.path[:-1] for folder in folders}
     names = sorted(leaf for leaf in leaves.values() if leaf)
     return leaves, (
         f"the innermost folders: {shorten(names)}; for the {len(children)} outermost write "
@@ -250,7 +244,9 @@ def _assign_classes(children, class_names, directory):
             f"{len(unknown)} class folders of {directory} are not among the training classes: "
             f"{shorten(sorted(unknown))}; rename or remove them."
         )
-    return class_of, [f"the classes of training, known by its own name: {shorten(moved)}"] if moved else []
+    return class_of, [
+        f"the classes of training, known by its own name: {shorten(moved)}"
+    ] if moved else []
 
 
 def _count(files):

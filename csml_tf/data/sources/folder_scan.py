@@ -18,10 +18,11 @@ FOREIGN_EXTENSIONS = {
     ".avif": "AVIF",
 }
 # Not looked into. All other files are judged by their first bytes.
-_OTHER_EXTENSIONS = frozenset(
-    ".avi .csv .db .doc .docx .gz .htm .html .ini .json .jsonl .log .m4a .mat .md .mkv .mov .mp3 "
-    ".mp4 .npy .npz .parquet .pdf .pkl .pt .py .rar .tar .tfrecord .tsv .txt .wav .xls .xlsx .xml "
-    ".yaml .yml .zip".split()
+_OTHER_EXTENSIONS = (
+    *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".py", ".tsv", ".txt"),
+    *(".xml", ".yaml", ".yml", ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".gz", ".rar", ".tar"),
+    *(".zip", ".npy", ".npz", ".mat", ".parquet", ".pkl", ".pt", ".tfrecord", ".avi", ".m4a"),
+    *(".mkv", ".mov", ".mp3", ".mp4", ".wav"),
 )
 # Of network disks, archives and operating systems: thumbnails, bins, copies.
 _SYSTEM_FOLDERS = frozenset(
@@ -127,24 +128,34 @@ def scan(directory, is_apart=lambda name: False):
         `Scan`.
     """
     left_out = LeftOut(directory)
-    root = _key(directory)
     (loose, names, links), _ = _list(directory, "", left_out)
     children, parts = {}, {}
+    visited, pending = {_key(directory)}, []
     for name in sorted([*names, *links]):
-        if is_apart(name) and not (name in links and _holds(os.path.join(directory, name))):
+        if not is_apart(name):
+            children[name] = Child([], LeftOut(directory))
+            if name in names:
+                pending += _walk(directory, name + "/", False, children[name], visited)
+            else:
+                pending.append(name + "/")
+        elif not (name in links and _holds(os.path.join(directory, name))):
             part = scan(os.path.join(directory, name))
             if part.num_images:
                 parts[name] = part
             else:
                 left_out.merge(part.left_out, name + "/")
-            continue
-        child = Child([], LeftOut(directory))
-        _walk(directory, name + "/", name in links, child, {root})
-        if child.folders:
-            children[name] = child
-        else:
+    # Links when all that really lies here is known, in an order that never changes.
+    while pending:
+        found = []
+        for link in sorted(pending):
+            child = children[link.partition("/")[0]]
+            found += _walk(directory, link, True, child, visited)
+        pending = found
+    for child in children.values():
+        if not child.folders:
             left_out.merge(child.left_out)
-    return Scan(directory, loose, _drop_repeated(children), left_out, parts)
+    children = {name: child for name, child in children.items() if child.folders}
+    return Scan(directory, loose, children, left_out, parts)
 
 
 def _drop_repeated(children):
@@ -166,33 +177,30 @@ def _drop_repeated(children):
 
 
 def _walk(directory, prefix, is_linked, child, visited):
-    """Fills a `Child` with the folders from `prefix` on: real ones first, then those by links."""
-    pending = [(prefix, is_linked)]
-    while pending:
-        links = []
-        prefix, is_linked = pending.pop(0)
-        folders = collections.deque([prefix])
-        while folders:
-            prefix = folders.popleft()
-            path = os.path.join(directory, prefix)
-            try:
-                key = _key(path)
-                if key in visited or (is_linked and _holds(path)):
-                    child.left_out.add("links to what is there already", prefix)
-                    continue
-                (images, names, linked), is_output = _list(directory, prefix, child.left_out)
-            except OSError:
-                child.left_out.add("that may not be read", prefix)
+    """Adds the folders from `prefix` on to a `Child`; returns the paths of links to others."""
+    links = []
+    folders = collections.deque([prefix])
+    while folders:
+        prefix = folders.popleft()
+        path = os.path.join(directory, prefix)
+        try:
+            key = _key(path)
+            if key in visited or (is_linked and _holds(path)):
+                child.left_out.add("links to what is there already", prefix)
                 continue
-            visited.add(key)
-            if is_output:
-                child.left_out.add("written by csml_tf", prefix)
-                continue
-            if images:
-                child.folders.append(Folder(prefix, images, key, is_linked))
-            folders.extend(prefix + name + "/" for name in names)
-            links.extend(prefix + name + "/" for name in linked)
-        pending += [(link, True) for link in sorted(links)]
+            (images, names, linked), is_output = _list(directory, prefix, child.left_out)
+        except OSError:
+            child.left_out.add("that may not be read", prefix)
+            continue
+        visited.add(key)
+        if is_output:
+            child.left_out.add("written by csml_tf", prefix)
+            continue
+        if images:
+            child.folders.append(Folder(prefix, images, key, is_linked))
+        folders.extend(prefix + name + "/" for name in names)
+        links.extend(prefix + name + "/" for name in linked)
+    return links
 
 
 def _list(directory, prefix, left_out):
@@ -241,7 +249,8 @@ def _judge(kind, path, images, left_out):
     elif kind is None:
         left_out.add(os.path.splitext(path)[1].lower() or "without an ending", path)
     else:
-        left_out.add(f"{kind} ({image_kinds.ADVICE[kind]})", path)
+        ending = os.path.splitext(path)[1].lower() or kind
+        left_out.add(f"{ending} ({image_kinds.ADVICE[kind]})", path)
 
 
 def _is_output(directory, prefix, images, others, names):

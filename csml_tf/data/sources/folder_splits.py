@@ -185,7 +185,9 @@ def _describe(dataset, scan, train, num_train, test, unused):
         return f"{name}/ ({part.num_images} images)"
 
     line = f"{dataset}: {train} ({num_train} images) is for training"
-    line += ", and a part of it for evaluation" if test is None else f", {count(test)} for evaluation"
+    line += (
+        ", and a part of it for evaluation" if test is None else f", {count(test)} for evaluation"
+    )
     if unused:
         listed = ", ".join(map(count, unused))
         line += f"; not used: {listed}"

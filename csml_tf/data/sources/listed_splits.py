@@ -58,7 +58,7 @@ def parse(dataset, known):
 
 
 def split_several(dataset, kind):
-    """"folder:A,folder:B" -> ["folder:A", "folder:B"]; a comma in a path is a comma.
+    """The single data sets of "folder:A,folder:B"; a comma in a path is a comma.
 
     Args:
         dataset: str, data set string of one kind or several of this kind.

@@ -35,9 +35,7 @@ class Listing:
         number = {name: i for i, name in enumerate(class_names)}
         # Behind the last one, where -1 leads.
         numbers = np.array([number[name] for name in self.class_names] + [-1])
-        return dataclasses.replace(
-            self, labels=numbers[self.labels], class_names=list(class_names)
-        )
+        return dataclasses.replace(self, labels=numbers[self.labels], class_names=list(class_names))
 
 
 def join(listings):
