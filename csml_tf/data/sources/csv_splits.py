@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from csml_tf.data.sources import listed_splits
+from csml_tf.data.sources import listed_splits, split_names
 from csml_tf.data.sources.left_out import shorten
 from csml_tf.data.sources.listing import Listing
 from csml_tf.errors import InputError
@@ -44,7 +44,7 @@ def open_splits(dataset, data_dir=None, download=False):
     rows, notes = _read(path)
     by_role, unused = {"train": [], "test": [], "val": []}, {}
     for file, label, split in rows:
-        role = listed_splits.find_role(split) if split else "train"
+        role = split_names.find_role(split) if split else "train"
         if role is None:
             unused[split] = unused.get(split, 0) + 1
         else:

@@ -5,13 +5,10 @@ import os
 
 import numpy as np
 
-from csml_tf.data.sources import folder_scan
+from csml_tf.data.sources import folder_scan, split_names
 from csml_tf.data.sources.left_out import LeftOut, shorten
 from csml_tf.data.sources.listing import Listing
 from csml_tf.errors import InputError
-
-# Images of no class, for pretraining only, where such a folder lies beside others.
-UNLABELLED = ("unlabeled", "unlabelled", "unsup")
 
 
 def list_files(directory, class_names=None, name=None):
@@ -74,7 +71,7 @@ def has_classes(scan):
 
 def unlabelled_names(scan):
     """The sub-folders that hold images for pretraining only, beside class or split folders."""
-    names = [name for name in scan.children if name.lower() in UNLABELLED]
+    names = [name for name in scan.children if split_names.is_unlabelled(name)]
     return names if len(scan.children) > len(names) or scan.parts else []
 
 
@@ -130,7 +127,8 @@ def classify(scan, class_names=None, name=None, is_top=False):
     if class_names is None:
         class_of, rule = _find_classes(classes, is_top)
         class_names = sorted({*class_of.values()} - {None})
-        notes = [f"{len(class_names)} classes, {rule}"]
+        num_classes = len(class_names)
+        notes = [f"{num_classes} class{'' if num_classes == 1 else 'es'}, {rule}"]
     else:
         class_names = list(class_names)
         class_of, notes = _assign_classes(classes, class_names, scan.directory)
@@ -185,7 +183,9 @@ def _label(children, class_of, class_names, left_out):
 
 
 def _class_children(scan):
-    return {name: child for name, child in scan.children.items() if name.lower() not in UNLABELLED}
+    return {
+        name: child for name, child in scan.children.items() if not split_names.is_unlabelled(name)
+    }
 
 
 def _find_classes(children, is_top):
@@ -209,6 +209,8 @@ def _find_classes(children, is_top):
         return top, f"{outermost}, as {num_outer} images lie above the innermost"
     leaves = {folder.path: None if folder.path in outer else folder.path[:-1] for folder in folders}
     names = sorted(leaf for leaf in leaves.values() if leaf)
+    if all(split_names.find_role(name.rpartition("/")[2]) for name in names):
+        return top, f"{outermost}, as the innermost are called like splits, which are not used"
     return leaves, (
         f"the innermost folders: {shorten(names)}; for the {len(children)} outermost write "
         f"folder+top: before the path"

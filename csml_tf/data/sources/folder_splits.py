@@ -5,7 +5,7 @@ import functools
 import os
 from typing import Optional
 
-from csml_tf.data.sources import folder_classes, folder_scan, listed_splits, listing
+from csml_tf.data.sources import folder_classes, folder_scan, listed_splits, listing, split_names
 from csml_tf.data.sources.folder_scan import Scan
 from csml_tf.data.sources.left_out import LeftOut
 
@@ -114,15 +114,23 @@ def _choose(dataset):
     """`_Parts` of one folder."""
     path, _ = listed_splits.parse(dataset, [_TOP, listed_splits.NO_EXIF])
     directory = os.path.expanduser(path)
-    scan = folder_scan.scan(directory, lambda name: listed_splits.find_role(name) is not None)
+    scan = folder_scan.scan(directory, lambda name: split_names.find_role(name) is not None)
+    base = dataset.rstrip("/")
+    if not scan.loose and not scan.parts and len(scan.children) == 1:
+        # An archive is often unpacked into a folder of its own: the splits may lie in it.
+        (only,) = scan.children
+        if any(map(split_names.find_role, os.listdir(os.path.join(directory, only)))):
+            inside = _choose(f"{base}/{only}")
+            if inside.test is not None:
+                return inside
     has_classes = folder_classes.has_classes
     unlabelled = folder_classes.unlabelled_names(scan)
     others = [name for name in scan.children if name not in unlabelled]
-    order = list(listed_splits.ROLES)
+    order = list(split_names.ROLES)
     names = sorted(scan.parts, key=lambda name: (order.index(name.strip().lower()), name))
     of_role = {role: [] for role in ("train", "test", "val")}
     for name in names:
-        of_role[listed_splits.find_role(name)].append(name)
+        of_role[split_names.find_role(name)].append(name)
     rest = Scan(directory, scan.loose, scan.children, scan.left_out)
 
     def find_test(train):
@@ -148,7 +156,7 @@ def _choose(dataset):
         test = find_test(rest)
         # Beside "bicycle" and "bus", "test" is a class unless it holds classes of these names.
         if test and (not others or set(scan.parts[test].children) <= set(others)):
-            part = (f"{dataset.rstrip('/')}/{test}", scan.parts[test])
+            part = (f"{base}/{test}", scan.parts[test])
             unused = [name for name in names if name != test]
             note = _describe(dataset, scan, "what lies beside it", rest.num_images, test, unused)
             return _Parts((dataset, rest), part, None, [note])

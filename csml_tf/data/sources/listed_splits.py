@@ -10,23 +10,8 @@ from csml_tf.data.sources import folder, listing
 from csml_tf.data.sources.splits import Splits
 from csml_tf.errors import InputError
 
-# What people call a split, in any case; of two for one split the first is taken.
-ROLES = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-}
 # Behind the kind in a data set string, `folder+no_exif:DIR`: photographs as they are stored.
 NO_EXIF = "no_exif"
-
-
-def find_role(name):
-    """The split that a name stands for: "train", "test" or "val"; None for other names."""
-    return ROLES.get(name.strip().lower())
 
 
 def parse(dataset, known):

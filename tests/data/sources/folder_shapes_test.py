@@ -135,6 +135,18 @@ class FolderShapesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(opened.split("test").labels, [0])
         self.assert_note(opened, "known by its own name: food/dairy/milk as food/milk")
 
+    def test_splits_inside_of_classes_are_no_classes(self):
+        self.write(ant__train=3, ant__test=1, bee__train=3, bee__test=1)
+        opened = self.open()
+        self.assertEqual(opened.split("pretrain").class_names, ("ant", "bee"))
+        self.assert_note(opened, "as the innermost are called like splits, which are not used")
+
+    def test_splits_in_a_folder_of_their_own(self):
+        self.write(set__train__ant=3, set__train__bee=2, set__test__ant=1)
+        opened = self.open()
+        self.assertEqual(self.lengths(opened), [5, 5, 1])
+        self.assert_note(opened, r"^folder:DIR/set: train/ \(5 images\) is for training")
+
     def test_order_and_fingerprint_of_nested_folders_are_as_before(self):
         self.write(**{"a b": 1, "a__c": 1, "a__B": 1})
         paths = [os.path.relpath(path, self.dir) for path in self.open().split("train").paths]
