@@ -56,6 +56,15 @@ def find_kind(head):
     return None
 
 
+def read_kind(path):
+    """As `find_kind`, of a file; None where it cannot be read."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return find_kind(file.read(HEAD_BYTES))
+    except OSError:
+        return None
+
+
 @functools.cache
 def can_decode(kind):
     """Whether files of a kind, as `find_kind` names it, can be decoded on this machine."""
@@ -86,14 +95,24 @@ def decode(encoded):
     Raises:
         tf.errors.InvalidArgumentError: if the bytes are none of these formats, or are broken.
     """
-    # Padding lets the header of a file of a few bytes be read too.
-    head = tf.strings.substr(encoded, 0, HEAD_BYTES) + HEAD_BYTES * b"\0"
-    cases = [
-        (_is_palette_bmp(head), lambda: _decode_palette_bmp(encoded)),
-        (_is_16_bit_png(head), lambda: _decode_16_bit_png(encoded)),
-        (_is_foreign(head), lambda: _decode_foreign(encoded)),
-    ]
-    image = tf.case(cases, default=lambda: _decode_plain(encoded))
+
+    def decode_png():
+        has_16_bits = _starts_with(encoded, 24, b"\x10")
+        return tf.cond(
+            has_16_bits, lambda: _decode_16_bit_png(encoded), lambda: _decode_plain(encoded)
+        )
+
+    def decode_other():
+        # Padding lets the header of a file of a few bytes be read too.
+        head = tf.strings.substr(encoded, 0, HEAD_BYTES) + HEAD_BYTES * b"\0"
+        cases = [
+            (_is_palette_bmp(head), lambda: _decode_palette_bmp(encoded)),
+            (_is_foreign(head), lambda: _decode_foreign(encoded)),
+        ]
+        return tf.case(cases, default=lambda: _decode_plain(encoded))
+
+    # First, and with little ado, what is most common: each operation counts for small images.
+    image = tf.cond(_starts_with(encoded, 0, b"\x89PNG"), decode_png, decode_other)
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -119,10 +138,6 @@ def _starts_with(head, position, text):
 
 def _is_palette_bmp(head):
     return _starts_with(head, 0, b"BM") & tf.equal(_read_integer(head, 28, tf.uint16), 8)
-
-
-def _is_16_bit_png(head):
-    return _starts_with(head, 0, b"\x89PNG") & _starts_with(head, 24, b"\x10")
 
 
 def _is_foreign(head):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import logging
 
 from csml_tf import progress
-from csml_tf.augment import geometric, orientation
+from csml_tf.augment import geometric, image_kinds, orientation
 from csml_tf.data import parallel
 from csml_tf.data.sources import base, file_scan, folder_classes, left_out, packed_names
 from csml_tf.errors import InputError
@@ -17,6 +17,7 @@ MAX_BAD_FRACTION = 0.01
 MAX_DECODED_BYTES = 2**30
 _SEARCH_LENGTH = 100
 _DECODE_BATCH = 256
+_FILES_LOOKED_AT = 10
 
 
 class FolderSource(base.ImageSource):
@@ -173,7 +174,7 @@ class _DecodeFailures:
         self._check_fraction()
         line = (
             f"Skipped {len(files)} of {self._num_files} files in {self._directory}, which are no "
-            f"readable images: {left_out.shorten_or_list(self._directory, 'unreadable', files)}."
+            f"readable images: {self._name(files)}."
         )
         logging.warning("%s", line)
         return line
@@ -193,9 +194,17 @@ class _DecodeFailures:
         # One is no sign of a wrong folder, however few there are, as long as there is another.
         num_allowed = min(max(1, MAX_BAD_FRACTION * self._num_files), self._num_files - 1)
         if len(self._files) > num_allowed:
-            files = left_out.shorten_or_list(self._directory, "unreadable", self._files)
             raise InputError(
                 f"{len(self._files)} of {self._num_files} files in {self._directory} are no "
-                f"readable images, more than {MAX_BAD_FRACTION:.0%}: {files}; delete or replace "
-                "them."
+                f"readable images, more than {MAX_BAD_FRACTION:.0%}: {self._name(self._files)}; "
+                "delete or replace them."
             )
+
+    def _name(self, files):
+        """The files in words, with what would make them readable."""
+        named = left_out.shorten_or_list(self._directory, "unreadable", files)
+        for file in files[:_FILES_LOOKED_AT]:
+            kind = image_kinds.read_kind(os.path.join(self._directory, file))
+            if kind is not None and not image_kinds.can_decode(kind):
+                return f"{named} ({kind}, {image_kinds.ADVICE[kind]})"
+        return named

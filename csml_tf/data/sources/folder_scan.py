@@ -237,7 +237,7 @@ def _list(directory, prefix, left_out):
         for name in others:
             kind = None
             if os.path.splitext(name)[1].lower() not in _OTHER_EXTENSIONS:
-                kind = image_kinds.find_kind(_read_head(os.path.join(directory, prefix + name)))
+                kind = image_kinds.read_kind(os.path.join(directory, prefix + name))
             _judge(kind, prefix + name, images, left_out)
     return (images, names, links), is_output
 
@@ -280,7 +280,7 @@ def _holds(path):
     return os.path.commonpath([target, here]) == target
 
 
-def _read_head(path, num_bytes=image_kinds.HEAD_BYTES):
+def _read_head(path, num_bytes):
     try:
         with open(path, "rb", buffering=0) as file:
             return file.read(num_bytes)

@@ -69,6 +69,18 @@ class FolderKindsTest(tf.test.TestCase, parameterized.TestCase):
             r"1 .photo \(readable after `pip install pillow`\), 1 .tif .*, 1 .tiff .*, 1 .webp",
         )
 
+    def test_without_pillow_a_wrong_name_is_explained(self):
+        for name in ("1.jpg", "2.jpg"):
+            image_files.write(CONTENTS["h.jpg"], self.dir, name)
+        own = {"JPEG", "PNG", "GIF", "BMP"}
+        with (
+            mock.patch.object(image_kinds, "can_decode", own.__contains__),
+            self.assertRaisesRegex(
+                InputError, r"2.jpg \(WebP, readable after `pip install pillow`"
+            ),
+        ):
+            self.open()
+
     def test_one_class_of_another_kind_is_a_class(self):
         image_files.write_pngs(os.path.join(self.dir, "ant"), 2)
         for name in ("0.webp", "1.webp"):
