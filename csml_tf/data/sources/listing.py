@@ -29,12 +29,15 @@ class Listing:
         return len(self.files)
 
     def rename(self, class_names):
-        """The same files with the numbers that other class names, which hold these, give them."""
+        """The same files, each with a class, by the numbers that other class names give them.
+
+        Args:
+            class_names: list of str, which holds all of these.
+        """
         if self.labels is None:
             return dataclasses.replace(self, class_names=None)
         number = {name: i for i, name in enumerate(class_names)}
-        # Behind the last one, where -1 leads.
-        numbers = np.array([number[name] for name in self.class_names] + [-1])
+        numbers = np.array([number[name] for name in self.class_names])
         return dataclasses.replace(self, labels=numbers[self.labels], class_names=list(class_names))
 
 
