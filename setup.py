@@ -33,6 +33,7 @@ def read_version():
 
 RECIPES = "csml_tf.gin_configs"
 REPORTS = ["matplotlib>=3.5"]
+PILLOW = "pillow>=9.0"
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
@@ -80,13 +81,14 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.15.1,<2.16; {HOME} and {LINUX}",
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
+        "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
         "parquet": PARQUET,
         "reports": REPORTS,
         "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
             *PARQUET,
             *REPORTS,
-            "pillow>=9.0",
+            PILLOW,
             "mypy>=1.10",
             "psutil>=5.9",
             "pytest>=8.1",

@@ -216,7 +216,6 @@ def _at_work():
 
 
 def _extract_folder(encoder, folder, output, layer, batch_size):
-    folder = folder[len("folder:") :] if folder.startswith("folder:") else folder
     with tempfile.TemporaryDirectory() as temporary:
         path = pathlib.Path(output or pathlib.Path(temporary, "features.npz")).expanduser()
         formats = {file_format.suffix: file_format for file_format in files.FORMATS.values()}

@@ -9,7 +9,7 @@ from absl.testing import parameterized
 from csml_tf import runs
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
-from csml_tf.data.sources import file_scan, folder_listing, memory, splits
+from csml_tf.data.sources import file_scan, folder_scan, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
 from tests.data.sources import image_files
@@ -94,9 +94,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         for name in ("ant", "bee"):
             image_files.write_pngs(self.directory / "photos" / name, 10, len(name))
         with (
-            mock.patch.object(
-                folder_listing, "list_files", wraps=folder_listing.list_files
-            ) as listing,
+            mock.patch.object(folder_scan, "scan", wraps=folder_scan.scan) as listing,
             mock.patch.object(file_scan, "scan_files", wraps=file_scan.scan_files) as scan,
         ):
             _, source, *_ = self.begin(dataset=f"folder:{self.directory}/photos")

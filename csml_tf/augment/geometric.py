@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.augment import resampling
+from csml_tf.augment import image_kinds, orientation, resampling
 
 NUM_CROP_ATTEMPTS = 10
 # Columns of `uniforms` of a random resized crop: an area and a ratio for each
@@ -20,6 +20,8 @@ NUM_CROP_UNIFORMS = 2 * NUM_CROP_ATTEMPTS + 2
 
 # Parts of its size at which a JPEG can be decoded.
 _REDUCTIONS = (1, 2, 4, 8)
+# TensorFlow decodes no JPEG of more than 2^29 values, and memory is what it takes.
+_MAX_PIXELS = 2**26
 # How many times its size each crop must keep in pixels: at 1, single pixels of photographs
 # were off by up to 58 of 255.
 _MIN_SHRINKAGE = 2.0
@@ -28,11 +30,12 @@ _REGION_MARGIN_PX = 2
 
 
 def decode_image(encoded):
-    """Pixels of one encoded JPEG, PNG, GIF or BMP file.
+    """Pixels of one encoded JPEG, PNG, GIF or BMP file; with Pillow, of WebP, TIFF and more.
 
-    The pixels are Pillow's, to the last bit. Grey images are repeated into three
-    channels, CMYK is converted, 16 bits per channel lose the lower 8, alpha is
-    dropped, an animation gives its first frame.
+    The pixels are Pillow's, to the last bit, turned as EXIF says. Grey images are repeated
+    into three channels, CMYK is converted, of 16 bits per channel the upper 8 of those in use
+    are kept, alpha is dropped, an animation gives its first frame. A JPEG of more than
+    67 million pixels is decoded at 1/2, 1/4 or 1/8 of its size.
 
     Args:
         encoded: scalar string, the bytes of the file.
@@ -51,21 +54,13 @@ def decode_image(encoded):
     """
     encoded = tf.convert_to_tensor(encoded)
 
-    def decode_any():
-        image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
-        return tf.ensure_shape(image, [None, None, 3])
-
     def decode_jpeg():
-        # Pillow's inverse DCT; TensorFlow's faster default is up to 6 grey levels off.
-        return tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
+        decoders = [functools.partial(_decode_jpeg, encoded, r) for r in _REDUCTIONS]
+        image = tf.switch_case(_least_reduction(height, width), decoders)
+        return orientation.turn(image, orientation.find(encoded))
 
-    def decode_palette_bmp():
-        return _decode_palette_bmp(encoded)
-
-    def decode_other():
-        return tf.cond(_is_palette_bmp(encoded), decode_palette_bmp, decode_any)
-
-    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, decode_other)
+    image = tf.cond(tf.io.is_jpeg(encoded), decode_jpeg, lambda: image_kinds.decode(encoded))
     return tf.ensure_shape(image, [None, None, 3])
 
 
@@ -93,23 +88,30 @@ def decode_crops(encoded, make_windows, sizes, flips):
 
     # Fifty tiny operations in one.
     @functools.partial(tf.function, autograph=False, jit_compile=True)
-    def plan(height, width):
+    def plan(stored_sides, turned):
+        # All but the region to decode is in the image as it is looked at.
+        is_swapped, flips = orientation.is_transposed(turned), orientation.flips(turned)
+        sides = tf.where(is_swapped, stored_sides[::-1], stored_sides)
+        height, width = tf.unstack(sides)
         windows = make_windows(height, width)
-        choice = _choose_reduction(windows, sizes)
+        choice = tf.maximum(_choose_reduction(windows, sizes), _least_reduction(height, width))
         reduction = tf.gather(_REDUCTIONS, choice)
         region = _enclose(windows, height, width, reduction)
-        origin = tf.cast(tf.concat([region[:2], [0, 0]], axis=0), tf.float32)
-        return (
-            choice,
-            region,
-            tf.cast(windows, tf.float32) / tf.cast(reduction, tf.float32) - origin,
-        )
+        small_sides = -(-sides // reduction)
+        # Sides that cannot be divided are rounded up, at the end that a flip makes the start.
+        rounded = _to_float(small_sides) - _to_float(sides) / _to_float(reduction)
+        origin = _to_float(region[:2]) - tf.where(flips, rounded, 0.0)
+        windows = _to_float(windows) / _to_float(reduction)
+        corners = tf.where(flips, small_sides - region[:2] - region[2:], region[:2])
+        stored = tf.stack([corners, region[2:]])
+        stored = tf.reshape(tf.where(is_swapped, stored[:, ::-1], stored), [4])
+        return choice, stored, windows - tf.concat([origin, [0.0, 0.0]], axis=0)
 
     def decode_part():
-        height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
-        choice, region, windows = plan(height, width)
+        turned = orientation.find(encoded)
+        choice, region, windows = plan(tf.io.extract_jpeg_shape(encoded)[:2], turned)
         decoders = [functools.partial(_decode_region, encoded, region, r) for r in _REDUCTIONS]
-        return tf.switch_case(choice, decoders), windows
+        return orientation.turn(tf.switch_case(choice, decoders), turned), windows
 
     def decode_whole():
         image = decode_image(encoded)
@@ -120,28 +122,21 @@ def decode_crops(encoded, make_windows, sizes, flips):
     return resampling.cut_crops(image, windows, sizes, flips)
 
 
-def _is_palette_bmp(encoded):
-    """Whether these are the bytes of a BMP file with 8 bits per pixel."""
-    # Padding lets the header of a file of a few bytes be read too.
-    header = tf.strings.substr(encoded + 30 * b"\0", 0, 30)
-    is_bmp = tf.equal(tf.strings.substr(header, 0, 2), b"BM")
-    return is_bmp & tf.equal(_read_integer(header, 28, tf.uint16), 8)
+def _to_float(numbers):
+    return tf.cast(numbers, tf.float32)
 
 
-def _read_integer(encoded, position, dtype):
-    text = tf.strings.substr(encoded, position, dtype.size)
-    return tf.cast(tf.io.decode_raw(text, dtype)[0], tf.int32)
+def _decode_jpeg(encoded, reduction):
+    # Pillow's inverse DCT; TensorFlow's faster default is up to 6 grey levels off.
+    return tf.io.decode_jpeg(encoded, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE")
 
 
-def _decode_palette_bmp(encoded):
-    """Looks colours up that TensorFlow leaves as indices and would show as grey."""
-    indices = tf.io.decode_bmp(encoded)[..., 0]
-    palette_start = 14 + _read_integer(encoded, 14, tf.int32)
-    pixels_start = _read_integer(encoded, 10, tf.int32)
-    length = (pixels_start - palette_start) // 4 * 4
-    text = tf.strings.substr(encoded, palette_start, length)
-    palette = tf.reshape(tf.io.decode_raw(text, tf.uint8), [-1, 4])
-    return tf.gather(palette[:, 2::-1], tf.cast(indices, tf.int32))  # Stored as B, G, R, 0.
+def _least_reduction(height, width):
+    """Index of the smallest of `_REDUCTIONS` that leaves no more than `_MAX_PIXELS`."""
+    # Not as integers, which 2^31 pixels are too many for.
+    num_pixels = tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
+    too_many = num_pixels > _MAX_PIXELS * np.square(np.float32(_REDUCTIONS[:-1]))
+    return tf.reduce_sum(tf.cast(too_many, tf.int32))
 
 
 def _choose_reduction(windows, sizes):

@@ -8,7 +8,7 @@ from absl import logging
 
 from csml_tf.augment import geometric
 from csml_tf.data import balanced_draw
-from csml_tf.data.sources import folder, folder_splits, memory
+from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory
 from csml_tf.errors import InputError
 
 SPLITS = ("pretrain", "train", "test")
@@ -21,7 +21,7 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     Args:
         dataset: str, a TFDS name ("cifar10", "cifar10:3.0.2", "imagenet2012_subset/10pct"),
             "folder:DIR" (class folders or one flat folder, perhaps inside `train/` and
-            `test/` or `val/`), or "digits".
+            `test/` or `val/`), "csv:FILE" (a path and a class in each row), or "digits".
         data_dir: str, where TFDS data sets live; None for TFDS's own place.
         download: bool, whether TFDS may download what is missing.
         seed: int, of the draw of test images.
@@ -32,9 +32,10 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     Raises:
         InputError: if the data set cannot be found.
     """
-    # "folder:DIR" begins with "folder:"; the kind without a prefix, "digits", is its whole name.
-    prefix = dataset[: dataset.find(":") + 1] or dataset
-    open_splits = _KINDS.get(prefix, _open_tfds)
+    # "folder:DIR" begins with "folder:", and so does "folder+top:DIR", which has an option; the
+    # kind without a prefix, "digits", is its whole name.
+    start, colon, _ = dataset.partition(":")
+    open_splits = _KINDS.get(start.partition("+")[0] + colon, _open_tfds)
     return Dataset(dataset, open_splits(dataset, data_dir, download), seed)
 
 
@@ -64,6 +65,15 @@ class Dataset:
         self._seed = seed
         self._opened = {}
         self._split_sources = {}
+
+    @property
+    def notes(self):
+        """What was found, a list of str: a whole line each.
+
+        Which images are which split, what made the classes, what is left out. Lines come as
+        splits are opened.
+        """
+        return list(self._splits.notes)
 
     def split(self, split):
         """The images of one split.
@@ -109,7 +119,9 @@ class Dataset:
         share = TEST_FRACTION if split == "test" else 1 - TEST_FRACTION
         name = f"{self.name}:{split} ({share:.0%} of {source.name}, drawn with seed {self._seed})"
         if split == "test":  # Once for the pair.
-            logging.info("%s has no test split of its own, using %s.", self.name, name)
+            note = f"{self.name} has no test split of its own, using {name}."
+            logging.info("%s", note)
+            self._splits.notes.append(note)
         return source.subset(np.flatnonzero(is_test == (split == "test")), name)
 
 
@@ -127,7 +139,9 @@ def open_images(path):
     """
     expanded = os.path.expanduser(path)
     if os.path.isdir(expanded):
-        return folder.FolderSource(expanded, name=path)
+        # To look images up takes all of them, whatever classes they may have.
+        everything = folder_classes.list_everything(expanded)
+        return folder.FolderSource(expanded, name=path, listing=everything)
     try:
         with open(expanded, "rb") as file:
             encoded = file.read()
@@ -170,4 +184,5 @@ def _open_tfds(dataset, data_dir, download):
 _KINDS = {
     "digits": memory.open_digits,
     folder_splits.PREFIX: folder_splits.open_splits,
+    csv_splits.PREFIX: csv_splits.open_splits,
 }

@@ -7,7 +7,7 @@ import numpy as np
 from absl import logging
 
 from csml_tf import features, progress, whole_files
-from csml_tf.data.sources import folder_listing, unchecked_folder
+from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
 from csml_tf.extraction.part_folder import PartFolder, refuse_another
@@ -74,7 +74,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
             shutil.rmtree(parts.path)
             raise InputError(
                 f"None of the {len(source)} files in {images} is a readable image: "
-                f"{folder_listing.shorten(card['bad_paths'])}."
+                f"{left_out.shorten(card['bad_paths'])}."
             )
         parts.finish(card)
         if is_file:
@@ -122,7 +122,7 @@ def _save(parts, number, source, pending):
         logging.warning(
             "%d files are no readable images: %s.",
             len(bad_names),
-            folder_listing.shorten(bad_names),
+            left_out.shorten(bad_names),
         )
     parts.save(number, files.Rows(names[is_good], found, names[~is_good]))
 
@@ -144,9 +144,7 @@ def _describe(card):
     )
     bad_paths = card["bad_paths"]
     if bad_paths:
-        text += (
-            f"; {len(bad_paths)} files are no readable images: {folder_listing.shorten(bad_paths)}"
-        )
+        text += f"; {len(bad_paths)} files are no readable images: {left_out.shorten(bad_paths)}"
     return text
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf.data import catalog
 from csml_tf.data.sources import folder, memory
 from tests.data.sources import image_files
 
@@ -45,6 +46,23 @@ def make_class_folder(directory, seed):
     return folder.FolderSource(directory)
 
 
+def make_csv(directory, seed):
+    directory = os.path.join(directory, f"table{seed}")
+    image_files.write_pngs(directory, NUM_IMAGES, seed)
+    rows = "".join(f"{i:03d}.png,{i % 2}\n" for i in range(NUM_IMAGES))
+    path = image_files.write(rows.encode(), directory, "table.csv")
+    return catalog.open_dataset(f"csv:{path}").split("pretrain")
+
+
+def make_several_folders(directory, seed):
+    directories = [os.path.join(directory, f"{part}{seed}") for part in ("first", "second")]
+    for i, part in enumerate(directories):
+        half = NUM_IMAGES // 2
+        image_files.write_pngs(part, half, seed + i * half)
+    dataset = ",".join(f"folder:{part}" for part in directories)
+    return catalog.open_dataset(dataset).split("pretrain")
+
+
 def make_subset(directory, seed):
     del directory
     images = np.stack([image_files.noise(seed + i) for i in range(NUM_IMAGES)])
@@ -73,6 +91,8 @@ SOURCES = [
     ("folder", make_folder),
     ("big_folder", make_big_folder),
     ("class_folder", make_class_folder),
+    ("csv", make_csv),
+    ("several_folders", make_several_folders),
     ("subset", make_subset),
     ("folder_subset", make_folder_subset),
 ]

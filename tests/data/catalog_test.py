@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 
 from csml_tf.data import catalog
-from csml_tf.data.sources import file_scan, folder_listing, memory, splits, tfds
+from csml_tf.data.sources import file_scan, folder_scan, memory, splits, tfds
 from csml_tf.errors import InputError
 from tests.data.sources import image_files
 
@@ -104,7 +104,7 @@ class OpenFolderTest(tf.test.TestCase, parameterized.TestCase):
     def test_folder_without_splits_is_opened_once(self):
         self.write_classes("", {"ant": 5, "bee": 5})
         expected = {split: self.open(split).fingerprint for split in catalog.SPLITS}
-        listing = counting(self, folder_listing, "list_files")
+        listing = counting(self, folder_scan, "scan")
         scan = counting(self, file_scan, "scan_files")
         dataset = catalog.open_dataset(self.dataset)
         self.assertEqual(scan.call_count, 0)

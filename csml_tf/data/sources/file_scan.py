@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf import progress
-from csml_tf.augment import geometric
+from csml_tf.augment import geometric, image_kinds
 
 _NUM_THREADS = 16
 _CHUNK = 256
@@ -69,4 +69,10 @@ def _looks_whole(head, tail, size):
         return b"IEND" in tail
     if head.startswith((b"GIF87a", b"GIF89a")):
         return tail.endswith(b";")
-    return head.startswith(b"BM") and int.from_bytes(head[2:6], "little") == size
+    if head.startswith(b"BM"):
+        return int.from_bytes(head[2:6], "little") == size
+    kind = image_kinds.find_kind(head)
+    if kind == "WebP" and int.from_bytes(head[4:8], "little") + 8 != size:
+        return False
+    # Of the others nothing at the ends says whether they are whole.
+    return kind in image_kinds.FOREIGN and image_kinds.can_decode(kind)

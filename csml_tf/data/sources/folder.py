@@ -8,24 +8,24 @@ import tensorflow as tf
 from absl import logging
 
 from csml_tf import progress
-from csml_tf.augment import geometric
+from csml_tf.augment import geometric, image_kinds, orientation
 from csml_tf.data import parallel
-from csml_tf.data.sources import base, file_scan, folder_listing, packed_names
+from csml_tf.data.sources import base, file_scan, folder_classes, left_out, packed_names
 from csml_tf.errors import InputError
 
 MAX_BAD_FRACTION = 0.01
 MAX_DECODED_BYTES = 2**30
 _SEARCH_LENGTH = 100
 _DECODE_BATCH = 256
+_FILES_LOOKED_AT = 10
 
 
 class FolderSource(base.ImageSource):
     """Images below a folder: one class per sub-folder, or no classes at all.
 
-    If sub-folders of `directory` hold images, at any depth, they are the classes,
-    numbered in the order of their sorted names. If images lie in `directory`
-    itself, there are no labels, and images in sub-folders are used as well.
-    Hidden files are left out.
+    If sub-folders of `directory` hold images, they are the classes, numbered in the
+    order of their sorted names; `folder_classes.classify` has the rule. If most images
+    lie in `directory` itself, there are no labels, and those in sub-folders are used as well.
 
     Broken files are left out too, with a warning that names them. Opening reads
     the head and the tail of every file and decodes those that look wrong, or all
@@ -38,16 +38,28 @@ class FolderSource(base.ImageSource):
         class_names: iterable of str, or None for the names of the sub-folders; the
             classes of the training images, when this is a test set.
         name: str, how the source is called in logs; default "folder:DIR".
+        listing: `listing.Listing` of the files to take in place of what lies below `directory`.
+        obeys_exif: whether photographs are turned as EXIF says.
+
+    Attributes:
+        notes: list of str, what is to be said of the images; a whole line each.
+        is_kept: [number of files listed] bool, which are no broken ones.
 
     Raises:
         InputError: if there is no such folder, no image in it, a sub-folder that is
-            not in `class_names`, or if more than 1 % of the files are broken.
+            not in `class_names`, or if more than one file and 1 % of all are broken.
     """
 
-    def __init__(self, directory, class_names=None, name=None):
+    def __init__(self, directory, class_names=None, name=None, listing=None, obeys_exif=True):
         self.name = name or f"folder:{directory}"
         self._directory = os.path.expanduser(directory)
-        files, labels, class_names = folder_listing.list_files(self._directory, class_names)
+        self._obeys_exif = obeys_exif
+        if listing is None:
+            listing = folder_classes.list_files(self._directory, class_names, self.name)
+        self.notes = list(listing.notes)
+        for note in self.notes:
+            logging.info("%s", note)
+        files, labels, class_names = listing.files, listing.labels, listing.class_names
         ends, is_good = file_scan.scan_files(self._directory, files)
         self._files = packed_names.PackedNames(files)
         # Photographs are checked when they are first read, since millions of them would take
@@ -56,8 +68,10 @@ class FolderSource(base.ImageSource):
         if is_small:
             is_good &= self._find_decodable(is_good)
         self._failures = _DecodeFailures(self._directory, len(files))
+        self.is_kept = is_good
         if not is_good.all():
-            self._failures.skip([file for file, good in zip(files, is_good) if not good])
+            bad = [file for file, good in zip(files, is_good) if not good]
+            self.notes.append(self._failures.skip(bad))
             files = [file for file, good in zip(files, is_good) if good]
             self._files = packed_names.PackedNames(files)
             labels = None if labels is None else labels[is_good]
@@ -141,7 +155,8 @@ class FolderSource(base.ImageSource):
 
     def _read_file(self, index):
         file = self._files.gather(index)
-        return tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        encoded = tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        return encoded if self._obeys_exif else orientation.forget(encoded)
 
 
 class _DecodeFailures:
@@ -154,14 +169,15 @@ class _DecodeFailures:
         self._lock = threading.Lock()
 
     def skip(self, files):
-        """Notes the files found broken when the folder is opened."""
-        if files:
-            self._files += files
-            self._check_fraction()
-            logging.warning(
-                "Skipped %d of %d files in %s, which are no readable images: %s.",
-                *(len(files), self._num_files, self._directory, folder_listing.shorten(files)),
-            )
+        """Notes the files found broken when the folder is opened; returns the line about them."""
+        self._files += files
+        self._check_fraction()
+        line = (
+            f"Skipped {len(files)} of {self._num_files} files in {self._directory}, which are no "
+            f"readable images: {self._name(files)}."
+        )
+        logging.warning("%s", line)
+        return line
 
     def replace(self, file):
         """Notes a file that could not be decoded when its turn came."""
@@ -175,9 +191,20 @@ class _DecodeFailures:
             self._check_fraction()
 
     def _check_fraction(self):
-        if len(self._files) > MAX_BAD_FRACTION * self._num_files:
+        # One is no sign of a wrong folder, however few there are, as long as there is another.
+        num_allowed = min(max(1, MAX_BAD_FRACTION * self._num_files), self._num_files - 1)
+        if len(self._files) > num_allowed:
             raise InputError(
                 f"{len(self._files)} of {self._num_files} files in {self._directory} are no "
-                f"readable images, more than {MAX_BAD_FRACTION:.0%}: "
-                f"{folder_listing.shorten(self._files)}; delete or replace them."
+                f"readable images, more than {MAX_BAD_FRACTION:.0%}: {self._name(self._files)}; "
+                "delete or replace them."
             )
+
+    def _name(self, files):
+        """The files in words, with what would make them readable."""
+        named = left_out.shorten_or_list(self._directory, "unreadable", files)
+        for file in files[:_FILES_LOOKED_AT]:
+            kind = image_kinds.read_kind(os.path.join(self._directory, file))
+            if kind is not None and not image_kinds.can_decode(kind):
+                return f"{named} ({kind}, {image_kinds.ADVICE[kind]})"
+        return named

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.data.sources import base, file_scan, folder_listing, memory
+from csml_tf.data.sources import base, file_scan, left_out, memory
 from csml_tf.errors import InputError
 
 
@@ -77,7 +77,7 @@ def _of_files(paths):
     if bad:
         raise InputError(
             f"{len(bad)} of {len(paths)} files are missing or no whole images: "
-            f"{folder_listing.shorten(bad)}; leave them out."
+            f"{left_out.shorten(bad)}; leave them out."
         )
     encoded = [pathlib.Path(path).read_bytes() for path in paths]
     return memory.EncodedSource(encoded, name=f"{len(paths)} files", paths=paths)

@@ -18,8 +18,11 @@ class Splits:
         test: the test images, with the class numbers of `train`; None where there are none.
         pretrain: what an encoder may learn from; None for the training images without the
             test images drawn from them.
+        notes: what is to be said of the data set: which images are which split, what made the
+            classes, what is not used; a whole line each. Openers may add to it.
     """
 
     train: Callable[[], ImageSource]
     test: Optional[Callable[[], ImageSource]]
     pretrain: Optional[Callable[[], ImageSource]]
+    notes: list[str] = dataclasses.field(default_factory=list)

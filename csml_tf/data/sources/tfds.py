@@ -10,7 +10,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from csml_tf import progress
-from csml_tf.augment import geometric
+from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import parallel
 from csml_tf.data.sources import memory, records
 from csml_tf.data.sources.splits import Splits
@@ -19,6 +19,7 @@ from csml_tf.quiet import quiet
 
 MAX_DECODED_BYTES = 2**30
 _LOAD_BATCH = 1024
+_FILES_LOOKED_AT = 64
 _MEMORY_SHARE = 0.9
 _TESTS = ("test", "validation")
 _UNLABELLED = ("unlabelled", "unlabeled")
@@ -92,7 +93,9 @@ def load_split(builder, name, split):
     )
     if _has_records(builder):
         if not is_small:
-            return records.RecordSource(builder, split, image_key, label_key, source_name)
+            source = records.RecordSource(builder, split, image_key, label_key, source_name)
+            _check_kinds(source_name, [source.read_with(0, tf.identity)])
+            return source
     else:
         _check_memory(source_name, info.num_bytes)
     try:
@@ -103,10 +106,17 @@ def load_split(builder, name, split):
             f"{name}:{split} cannot be read from {builder.data_path} ({_first_line(error)}): "
             f"delete that folder and prepare the data set anew."
         ) from error
+    _check_kinds(source_name, encoded)
     labels = labels if label_key else None
     class_names = builder.info.features[label_key].names if label_key else None
     if is_small:
-        images = _decode(encoded, shape[0], shape[1])
+        try:
+            images = _decode(encoded, shape[0], shape[1])
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"An image of {source_name} cannot be decoded ({_first_line(error)}): delete "
+                f"{builder.data_path} and prepare the data set anew."
+            ) from error
         return memory.MemorySource(images, labels, class_names, source_name)
     return memory.EncodedSource(encoded, labels, class_names, source_name)
 
@@ -134,7 +144,7 @@ def make_builder(name, data_dir=None, download=False):
         hint = f", nearest are {', '.join(near)}" if near else ""
         raise InputError(
             f"TensorFlow Datasets has no {name!r}{hint}; a data set is one of its names, "
-            f"`folder:DIR` or `digits`."
+            f"`folder:DIR`, `csv:FILE` or `digits`."
         ) from error
     except (AssertionError, ValueError) as error:  # A version or a config that is not there.
         raise InputError(f"{name!r} is not a TFDS data set: {_first_line(error)}") from error
@@ -240,6 +250,18 @@ def _decode(encoded, height, width):
             start += len(batch)
             advance(len(batch))
     return images
+
+
+def _check_kinds(source_name, encoded):
+    """Refuses images of a kind that cannot be decoded; a data set has few kinds, mostly one."""
+    for file in encoded[:: max(1, len(encoded) // _FILES_LOOKED_AT)]:
+        kind = image_kinds.find_kind(tf.strings.substr(file, 0, image_kinds.HEAD_BYTES).numpy())
+        if not image_kinds.can_decode(kind):
+            advice = image_kinds.ADVICE.get(kind, "choose another data set, or convert it")
+            raise InputError(
+                f"{source_name} has images of a kind that cannot be decoded here "
+                f"({kind or 'neither JPEG, PNG, GIF nor BMP'}): {advice}."
+            )
 
 
 def _check_memory(source_name, num_bytes):

@@ -3,8 +3,10 @@
 import os
 
 import tensorflow as tf
+from absl import logging
 
-from csml_tf.data.sources import base, folder_listing, packed_names
+from csml_tf.augment import orientation
+from csml_tf.data.sources import base, folder_classes, listed_splits, packed_names
 
 
 class UncheckedFolder(base.ImageSource):
@@ -14,7 +16,8 @@ class UncheckedFolder(base.ImageSource):
     index, and a folder of any size is opened in the time that listing it takes.
 
     Args:
-        directory: str, path of the folder; `~` is the home folder.
+        directory: str, path of the folder; `~` is the home folder. "folder:DIR" and
+            "folder+no_exif:DIR", see `folder_splits`, do as well.
 
     Attributes:
         files: `PackedNames`, the paths below `directory`, with slashes.
@@ -24,10 +27,16 @@ class UncheckedFolder(base.ImageSource):
     """
 
     def __init__(self, directory):
-        self.name = f"folder:{directory}"
+        options = set()
+        if directory.startswith(("folder:", "folder+")):
+            directory, options = listed_splits.parse(directory, [listed_splits.NO_EXIF])
+        self._obeys_exif = listed_splits.NO_EXIF not in options
+        self.name = f"folder{'' if self._obeys_exif else '+no_exif'}:{directory}"
         self._directory = os.path.expanduser(directory)
-        files, _, _ = folder_listing.list_files(self._directory)
-        self.files = packed_names.PackedNames(files)
+        listing = folder_classes.list_everything(self._directory)
+        for note in listing.notes:
+            logging.info("%s", note)
+        self.files = packed_names.PackedNames(listing.files)
 
     def __len__(self):
         return len(self.files)
@@ -43,4 +52,5 @@ class UncheckedFolder(base.ImageSource):
 
     def read_with(self, index, decode):
         file = self.files.gather(tf.cast(index, tf.int64))
-        return decode(tf.io.read_file(tf.strings.join([self._directory, "/", file])))
+        encoded = tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        return decode(encoded if self._obeys_exif else orientation.forget(encoded))

@@ -1,4 +1,5 @@
 import os
+import re
 from unittest import mock
 
 import numpy as np
@@ -30,6 +31,8 @@ BROKEN_INSIDE = RGB_JPEG[:4] + bytes(600) + RGB_JPEG[604:]
 class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
     def setUp(self):
         super().setUp()
+        cache = image_files.make_temp_dir(self.addCleanup)
+        self.enter_context(mock.patch.dict(os.environ, CSML_TF_HOME=cache))
         self.dir = image_files.make_temp_dir(self.addCleanup)
 
     def test_classes_are_sorted_sub_folders(self):
@@ -135,14 +138,32 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         image_files.write_pngs(self.dir, 100)
         for i in range(12):
             image_files.write(b"", self.dir, f"{i:03d}_bad.jpg")
-        with self.assertRaisesRegex(InputError, "12 of 112 .* 009_bad.jpg and 2 more; delete"):
+        with self.assertRaisesRegex(InputError, "12 of 112 .* 009_bad.jpg and 2 more, listed"):
             folder.FolderSource(self.dir)
 
-    def test_one_of_ten_is_too_many(self):
-        image_files.write_pngs(self.dir, 9)
+    def test_one_may_be_bad_and_two_of_ten_are_too_many(self):
+        image_files.write_pngs(self.dir, 8)
         image_files.write(b"", self.dir, "bad.jpg")
-        with self.assertRaisesRegex(InputError, "1 of 10 files .* bad.jpg"):
+        self.assertLen(folder.FolderSource(self.dir), 8)
+        image_files.write(b"", self.dir, "bad2.jpg")
+        with self.assertRaisesRegex(InputError, "2 of 10 files .* bad.jpg, bad2.jpg;"):
             folder.FolderSource(self.dir)
+
+    def test_nothing_but_a_bad_file(self):
+        image_files.write(b"", self.dir, "bad.jpg")
+        with self.assertRaisesRegex(InputError, "1 of 1 files"):
+            folder.FolderSource(self.dir)
+
+    def test_a_long_list_of_bad_files_is_whole_in_a_file(self):
+        image_files.write_pngs(self.dir, 20)
+        names = [f"{i:03d}_bad.jpg" for i in range(12)]
+        for name in names:
+            image_files.write(b"", self.dir, name)
+        with self.assertRaisesRegex(InputError, "and 2 more, listed in (.*txt);") as raised:
+            folder.FolderSource(self.dir)
+        (path,) = re.findall(r"listed in (\S+txt)", str(raised.exception))
+        with open(path) as file:
+            self.assertEqual(file.read().splitlines(), names)
 
     def test_small_folders_are_decoded_when_opened(self):
         image_files.write_pngs(self.dir, 100)
@@ -224,10 +245,11 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
     @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
     def test_too_many_that_cannot_be_decoded(self):
         image_files.write_pngs(self.dir, 20)
-        image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
+        for name in ("998.jpg", "999.jpg"):
+            image_files.write(BROKEN_INSIDE, self.dir, name)
         source = folder.FolderSource(self.dir)
         dataset = tf.data.Dataset.from_tensors(20).map(source.read)
-        with self.assertRaisesRegex(tf.errors.OpError, "1 of 21 files .* 999.jpg"):
+        with self.assertRaisesRegex(tf.errors.OpError, "2 of 22 files .* 998.jpg, 999.jpg"):
             next(iter(dataset))
 
     @parameterized.parameters(0, 2**30)

@@ -1,0 +1,173 @@
+"""The splits of a `csv:FILE` data set: image files named in a table, or one a line."""
+
+import csv
+import functools
+import os
+
+import numpy as np
+
+from csml_tf.data.sources import listed_splits, split_names
+from csml_tf.data.sources.left_out import shorten
+from csml_tf.data.sources.listing import Listing
+from csml_tf.errors import InputError
+
+PREFIX = "csv:"
+# What a first line calls its columns, in any case.
+_PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_path", "image_name")
+_LABELS = ("label", "class", "class_name", "category", "target")
+_SPLITS = ("split", "set", "subset")
+_ROWS_TRIED = 10
+
+
+def open_splits(dataset, data_dir=None, download=False):
+    """Finds the splits of a table of files; no image is looked at before they are opened.
+
+    Each row has the path of an image, from the folder of the table, and perhaps its class; an
+    image without one is for pretraining only. A first line such as "path,label,split" names the
+    columns; without it they are path and label. Rows whose split is "test" are the test
+    images, or those of "val" where there are none.
+
+    Args:
+        dataset: str, "csv:FILE", or "csv+no_exif:FILE" for photographs as they are stored.
+        data_dir: not used: the string says where the table lies.
+        download: not used.
+
+    Returns:
+        `Splits`.
+
+    Raises:
+        InputError: if there is no such table, or it names no files.
+    """
+    del data_dir, download
+    path, options = listed_splits.parse(dataset, [listed_splits.NO_EXIF])
+    path = os.path.expanduser(path)
+    rows, notes = _read(path)
+    by_role, unused = {"train": [], "test": [], "val": []}, {}
+    for file, label, split in rows:
+        role = split_names.find_role(split) if split else "train"
+        if role is None:
+            unused[split] = unused.get(split, 0) + 1
+        else:
+            by_role[role].append((file, label))
+    test = "test" if by_role["test"] else "val"
+    if not by_role["train"]:
+        raise InputError(f"{path} has no row for training: write `train` in its column `split`.")
+    if test == "test" and by_role["val"]:
+        unused["val"] = len(by_role["val"])
+    if any(split for _, _, split in rows):
+        line = f"{dataset}: {len(by_role['train'])} rows are for training, "
+        line += f"{len(by_role[test])} ({test}) for evaluation"
+        if unused:
+            line += "; not used: " + ", ".join(f"{n} of {name}" for name, n in unused.items())
+        notes = [*notes, line + "."]
+
+    def find():
+        return _list(dataset, path, by_role["train"], by_role[test])
+
+    names = {"train": dataset, "test": f"{dataset}:{test}"}
+    return listed_splits.make_splits(
+        names, find, notes, obeys_exif=listed_splits.NO_EXIF not in options
+    )
+
+
+def _list(dataset, path, train, test):
+    """{split: function that returns its `Listing`}."""
+    directory = os.path.realpath(os.path.dirname(path))
+    class_names = sorted({label for _, label in train} - {""}, key=_numbers_first)
+    number = {name: i for i, name in enumerate(class_names)}
+
+    def make(rows, note):
+        files = [file for file, _ in rows]
+        if not class_names:
+            return Listing(directory, files, notes=[f"{dataset}: {len(files)} images {note}."])
+        labels = np.array([number.get(label, -1) for _, label in rows], np.int64)
+        notes = [f"{dataset}: {len(files)} images in {note}."] if note else []
+        return Listing(directory, files, labels, class_names, notes)
+
+    def list_test():
+        unknown = sorted({label for _, label in test} - set(class_names))
+        if class_names and unknown:
+            raise InputError(
+                f"{len(unknown)} classes of the test rows of {path} are not among those for "
+                f"training: {shorten([name or '(none)' for name in unknown])}; correct the rows."
+            )
+        return make(test, "for evaluation" if not class_names else "")
+
+    labelled = [row for row in train if row[1]] if class_names else train
+    rule = (
+        f"{len(class_names)} classes: {shorten(class_names)}" if class_names else "without classes"
+    )
+    found = {"train": functools.partial(make, labelled, rule)}
+    if test:
+        found["test"] = list_test
+    if len(labelled) < len(train):
+        rest = [file for file, label in train if not label]
+        line = f"{dataset}: {len(rest)} images without a class, for pretraining only."
+        found["unlabelled"] = lambda: Listing(directory, rest, notes=[line])
+    return found
+
+
+def _read(path):
+    """-> ([(path from the table's folder, label, split), ..], lines about the table)."""
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = file.read().splitlines(keepends=True)
+        separators = [separator for separator in ",;\t" if lines and separator in lines[0]]
+        reader = csv.reader(lines, delimiter=(separators or [","])[0])
+        table = [row for row in reader if any(map(str.strip, row))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{path} cannot be read as a table ({error}): check the path after `csv:`; it needs "
+            "UTF-8 text with a path and a class in each row."
+        ) from error
+    first = [cell.strip().lower() for cell in table[0]] if table else []
+    columns, notes = {"path": 0, "label": 1}, []
+    if any(cell in _PATHS for cell in first):
+        groups = {"path": _PATHS, "label": _LABELS, "split": _SPLITS}
+        columns = {
+            key: next(i for i, cell in enumerate(first) if cell in names)
+            for key, names in groups.items()
+            if any(cell in names for cell in first)
+        }
+        unused = [cell for i, cell in enumerate(first) if i not in columns.values()]
+        if unused:
+            notes = [f"csv:{path}: columns that are not used: {shorten(unused)}."]
+        table = table[1:]
+    elif first and max(map(len, table)) > 2:
+        raise InputError(
+            f"{path} has {max(map(len, table))} columns and no first line that names them: write "
+            "`path,label,split` or the like above them."
+        )
+    if not table:
+        raise InputError(f"{path} names no image: it needs a path and a class in each row.")
+
+    def cell(row, key):
+        column = columns.get(key)
+        return row[column].strip() if column is not None and column < len(row) else ""
+
+    directory = os.path.realpath(os.path.dirname(path))
+    rows = {
+        (_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
+        for row in table
+    }
+    if len(rows) < len(table):
+        notes.append(f"csv:{path}: {len(table) - len(rows)} repeated rows are left out.")
+    tried = [file for file, _, _ in list(rows)[:_ROWS_TRIED]]
+    if not any(os.path.exists(os.path.join(directory, file)) for file in tried):
+        raise InputError(
+            f"There is no file {tried[0]} in {directory}, which {path} names: write paths from the "
+            "folder of the table, or whole ones."
+        )
+    return list(rows), notes
+
+
+def _below(directory, path):
+    """A path as the table has it, from `directory` on."""
+    path = os.path.expanduser(path)
+    path = os.path.relpath(path, directory) if os.path.isabs(path) else path
+    return path.replace(os.sep, "/")
+
+
+def _numbers_first(name):
+    """Sorts "2" before "10", and both before words."""
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
