@@ -77,6 +77,7 @@ def pretrain(
     download: bool = False,
     init_from: Optional[str] = None,
     callbacks: Sequence = (),
+    trust_model: bool = False,
 ) -> RunDirectory:
     """Trains as a recipe says, and exports the encoder; goes on where an earlier call ended.
 
@@ -90,6 +91,7 @@ def pretrain(
         init_from: run directory or SavedModel folder whose weights a new run begins with; None
             begins with random ones.
         callbacks: Keras callbacks of the training; none leaves those of the recipe.
+        trust_model: as for `registry.find_saved_model`, of `init_from`.
 
     Returns:
         The directory of the finished run.
@@ -106,23 +108,23 @@ def pretrain(
         source = opened.split("pretrain")
     logging.info("%s: %d images", source.name, len(source))
     directory = RunDirectory(model_dir or f"runs/{recipe.name}")
-    initialize, origin = None, ""
-    if init_from is not None:
-        found = registry.find_saved_model(init_from)
-        initialize = functools.partial(initial_weights.load, found)
-        origin = f"INIT_FROM = {str(init_from)!r}\n"
+    initialize, origin = _find_origin(init_from, directory, trust_model)
 
     def settings():
         notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
         return f"{notes}DATASET = {name!r}\n{origin}{recipe.settings()}"
 
-    center_view = recipe.make_center_view()
-    pair = None if opened is None else _open_pair(opened)
-    monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
-    model = recipe.train(
-        *(directory, source, strategy, center_view, settings, monitors, initialize),
-        tuple(callbacks),
-    )
+    try:
+        center_view = recipe.make_center_view()
+        pair = None if opened is None else _open_pair(opened)
+        monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
+        model = recipe.train(
+            *(directory, source, strategy, center_view, settings, monitors, initialize),
+            tuple(callbacks),
+        )
+    except InputError:
+        directory.leave()
+        raise
     card = {
         **_describe(recipe, model, source, center_view, directory),
         "command": _describe_command(recipe, dataset, init_from),
@@ -133,6 +135,22 @@ def pretrain(
         )
         workers.meet(strategy)
     return directory
+
+
+def _find_origin(init_from, directory, trust_model):
+    """-> (what sets the weights of a new run, or None; the settings that tell it from others)."""
+    if init_from is None:
+        return None, ""
+    place = f"INIT_FROM = {str(init_from)!r}\n"
+    try:
+        found = registry.find_saved_model(init_from, trust_model)
+    except InputError:
+        if directory.has_checkpoints():  # The weights have been taken from there long ago.
+            return None, place
+        directory.leave()
+        raise
+    initialize = functools.partial(initial_weights.load, found)
+    return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(found)!r}\n"
 
 
 def _open_pair(opened):

@@ -7,7 +7,7 @@ import gin
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import recipes
+from csml_tf import recipe_files, recipes
 
 FOLDER = pathlib.Path(__file__).parents[2] / "gin_configs"
 TINY = ("DEPTH = 18", "WIDTH = 2", "NUM_NEGATIVES = 64", "IMAGE_SIZE = 32")
@@ -206,9 +206,9 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(gin.clear_config)
 
     def test_all_are_known_here(self):
-        self.assertCountEqual(recipes.list_recipes(), ["quickstart.gin", *VALUES])
+        self.assertCountEqual(recipe_files.list_recipes(), ["quickstart.gin", *VALUES])
 
-    @parameterized.parameters(*recipes.list_recipes())
+    @parameterized.parameters(*recipe_files.list_recipes())
     def test_header(self, name):
         header = (FOLDER / name).read_text().partition("\n\n")[0].splitlines()
         self.assertTrue(all(line.startswith("#") for line in header))
@@ -223,7 +223,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         for parameter, expected in VALUES[name].items():
             self.assertEqual(value(parameter), expected, parameter)
 
-    @parameterized.parameters(*recipes.list_recipes())
+    @parameterized.parameters(*recipe_files.list_recipes())
     def test_builds(self, name):
         recipes.parse([name], TINY)
         model = gin.get_configurable("CsMl")(seed=0)
