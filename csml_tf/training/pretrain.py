@@ -66,9 +66,7 @@ def run(
     assembled = assembly.assemble(parts, source, strategy, center_view)
     model = assembled.model
     text = settings()
-    workers.check_same_settings(
-        strategy, f"{without_places(text)}\n{source.fingerprint}"
-    )
+    workers.check_same_settings(strategy, f"{without_places(text)}\n{source.fingerprint}")
 
     with workers.own_directory(strategy, run_directory) as own_directory:
         own_directory.claim(text, source)

@@ -190,9 +190,7 @@ class RunDirectory:
 
 def without_places(config_text):
     """The settings that all workers have in common: {name: value}, without where things lie."""
-    return {
-        name: value for name, value in _settings(config_text).items() if name not in _PLACES
-    }
+    return {name: value for name, value in _settings(config_text).items() if name not in _PLACES}
 
 
 def _differing(there, here):
@@ -204,9 +202,7 @@ def _differing(there, here):
             free.add(place)
         elif known is None and place == "INIT_FROM":  # Of a run from before there was one.
             free.add(fingerprint)
-    names = [
-        n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)
-    ]
+    names = [n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)]
     # Another DATASET has other images, too.
     return sorted(names, key=lambda n: n in _PLACES.values())
 

@@ -35,7 +35,7 @@ def load(directory, model):
     Raises:
         InputError: if there is no such encoder, or its network is not that of `model`.
     """
-    loaded = registry.load_model(directory)
+    loaded = registry.open_saved_model(directory)
     state = TrainingState.unpack(saved_model.read_training_state(directory))
     encoder = model.encoder
     level = encoder.levels[-1]

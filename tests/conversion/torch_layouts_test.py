@@ -253,7 +253,7 @@ class LayoutTest(parameterized.TestCase):
         ({}, "holds 0 tensors"),
         (
             {**under("a.", STATE), **under("b.", STATE)},
-            "several ResNets, under 'a.', 'b.', and no layout",
+            "several ResNets, under 'a.', 'b.': say .* --prefix=b for example",
         ),
     )
     def test_refuses(self, tensors, message):
