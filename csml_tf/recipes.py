@@ -112,7 +112,7 @@ def parse(
         bindings=tuple(bindings),
         name=pathlib.Path(gin_files[-1]).stem,
         dataset=_read_knob("DATASET"),
-        knobs={name: _read_knob(name) for name in _knobs()},
+        read_settings=lambda: _settings_in_effect(bindings),
         settings=gin.operative_config_str,
         make_center_view=_in_a_sentence(gin.get_configurable("CenterView")),
         make_monitors=_in_a_sentence(_make_monitors),
@@ -165,16 +165,35 @@ def _read_knob(name):
         return None
 
 
+def _settings_in_effect(bindings):
+    """{knob: value} of the knobs in use, and {"Class.parameter": value} of what overrides them."""
+    in_use = [n for n in _names(gin.operative_config_str()) if "." not in n and "/" not in n]
+    overrides = [n for n in _names("\n".join(bindings)) if "." in n]
+    values = _values()
+    shown = dict.fromkeys(["DATASET", *in_use, *overrides])
+    return {name: values.get(name, str(_bound(name))) for name in shown if name in _names()}
+
+
 def _values():
     """{knob, or "Class.parameter": plain value} of the recipe; what a function returns left out."""
     values = {}
-    for name in re.findall(r"^((?:[\w/]+/)?[\w.]+) = ", gin.config_str(), re.MULTILINE):
+    for name in _names():
         scope, _, selector = name.rpartition("/")
         short = ".".join(selector.split(".")[-2:])
-        value = _resolve(name, gin.query_parameter(name if "." in selector else f"%{name}"))
+        value = _resolve(name, _bound(name))
         if value is not _UNKNOWN:
             values[f"{scope}/{short}" if scope else short] = value
     return values
+
+
+def _names(text=None):
+    """What is set in a text, or in the whole recipe: knobs, and parameters with their classes."""
+    text = gin.config_str() if text is None else text
+    return re.findall(r"^[ \t]*((?:[\w/]+/)?[\w.]+) *=(?!=)", text, re.MULTILINE)
+
+
+def _bound(name):
+    return gin.query_parameter(name if "." in name else f"%{name}")
 
 
 _UNKNOWN = object()
@@ -198,7 +217,7 @@ def _resolve(name, value, depth=0):
 
 
 def _knobs():
-    return re.findall(r"^(\w+) = ", gin.config_str(), re.MULTILINE)
+    return [name for name in _names() if "." not in name and "/" not in name]
 
 
 def _check_knobs(binding):

@@ -29,7 +29,8 @@ class Recipe:
         bindings: overrides of them, such as "EPOCHS = 10".
         name: of the run's directory, where none is given.
         dataset: data set string; None where the recipe names none.
-        knobs: {name: value}, for the card.
+        read_settings: function of no arguments that returns, as `settings`, {name: value} of the
+            knobs in effect, and of what overrides them, for the card.
         settings: function of no arguments that returns, once everything is built, all
             settings in effect as text.
         make_center_view: function of no arguments that returns a `CenterView`.
@@ -43,7 +44,7 @@ class Recipe:
     bindings: Sequence[str]
     name: str
     dataset: Optional[str]
-    knobs: dict
+    read_settings: Callable[[], dict]
     settings: Callable[[], str]
     make_center_view: Callable[[], CenterView]
     make_monitors: Callable[..., list]
@@ -126,7 +127,7 @@ def pretrain(
         directory.leave()
         raise
     card = {
-        **_describe(recipe, model, source, center_view, directory),
+        **_describe(recipe, model, source, name, center_view, directory),
         "command": _describe_command(recipe, dataset, init_from),
     }
     with workers.own_directory(strategy, directory) as own_directory:
@@ -168,11 +169,14 @@ def _open_pair(opened):
     return train, test
 
 
-def _describe(recipe, model, source, center_view, directory):
+def _describe(recipe, model, source, dataset, center_view, directory):
     """The card of the run's encoder, but for the command."""
+    settings = recipe.read_settings()
+    if "DATASET" in settings:
+        settings["DATASET"] = dataset  # Not that of the recipe, where another was given.
     return {
         "id": directory.path.resolve().name,
-        "recipe": recipe.knobs,
+        "recipe": settings,
         "data": source.name,
         "data_fingerprint": source.fingerprint,
         "image_size": center_view.image_size,

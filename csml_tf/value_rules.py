@@ -65,14 +65,14 @@ def one_of(choices: Iterable[Any]) -> Rule:
     )
 
 
-def several(count: int, each: Rule) -> Rule:
+def several(count: int, rule: Rule) -> Rule:
     """A tuple or list of `count` values, each as a rule says."""
     return _rule(
-        f"{count} values in brackets, each {each.__doc__}",
+        f"{count} values in brackets, each {rule.__doc__}",
         lambda value: (
             isinstance(value, (tuple, list))
             and len(value) == count
-            and not any(each(one) for one in value)
+            and not any(rule(one) for one in value)
         ),
     )
 
@@ -85,6 +85,32 @@ def table(keys: Rule, values: Rule) -> Rule:
             isinstance(value, dict)
             and bool(value)
             and not any(keys(key) or values(one) for key, one in value.items())
+        ),
+    )
+
+
+def number() -> Rule:
+    """Any number, infinite ones and NaN too."""
+    return _rule(
+        "a number", lambda value: isinstance(value, numbers.Real) and not isinstance(value, bool)
+    )
+
+
+def each(rule: Rule) -> Rule:
+    """A list, each value as a rule says."""
+    return _rule(
+        f"a list, each {rule.__doc__}",
+        lambda value: isinstance(value, list) and not any(rule(one) for one in value),
+    )
+
+
+def fields(rules: dict[str, Rule]) -> Rule:
+    """A dictionary with these keys at least, the value of each as a rule says."""
+    return _rule(
+        f"an object with {', '.join(rules)}" if rules else "an object",
+        lambda value: (
+            isinstance(value, dict)
+            and not any(key not in value or rule(value[key]) for key, rule in rules.items())
         ),
     )
 

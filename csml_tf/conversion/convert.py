@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import errors, whole_files
+from csml_tf import errors, places, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
@@ -80,6 +80,8 @@ def from_torch(checkpoint, output, arch, head, mean, std, prefix=None):
     output = pathlib.Path(output)
     if output.exists() and not (output / "saved_model.pb").is_file():
         raise InputError(f"{output} is there and no SavedModel: choose another --output.")
+    if places.is_inside(checkpoint, output):
+        raise InputError(f"{checkpoint} lies in {output}: choose another --output.")
     tensors = weight_files.read(checkpoint)
     found = torch_layouts.find(tensors, head, prefix)
     network = architecture.recognize(found.backbone, arch)
@@ -128,6 +130,8 @@ def to_torch(model, output, to, head, trust_model=False):
     if output.is_dir():
         raise InputError(f"{output} is a folder: give --output the name of a file.")
     directory = registry.find_saved_model(model, trust_model)
+    if places.is_inside(output, directory):
+        raise InputError(f"{output} lies in the model itself: choose another --output.")
     loaded = registry.open_saved_model(directory)
     layers = {layer.name: layer.get_weights() for layer in _with_weights(loaded)}
     batches = saved_model.read_card(directory).get("batches_tracked", 0)

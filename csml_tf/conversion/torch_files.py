@@ -16,7 +16,6 @@ import numpy as np
 from csml_tf import errors
 from csml_tf.errors import InputError
 
-
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 # Settings and figures that codes keep beside the weights.
 _PLAIN = re.compile(

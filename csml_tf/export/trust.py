@@ -131,9 +131,9 @@ def _forbidden_layers(config: Any) -> Iterator[str]:
     kind, module = config.get("class_name"), config.get("module")
     if kind in ("Lambda", "__lambda__") or config.get("function_type") == "lambda":
         yield "has a Keras Lambda layer"
-    if isinstance(module, str) and module.partition(".")[0] not in _MODULES:
-        if not (module == "builtins" and kind == "function"):
-            yield f"asks for the Python module {module!r}"
+    is_plain_name = module == "builtins" and kind == "function"
+    if isinstance(module, str) and module.partition(".")[0] not in _MODULES and not is_plain_name:
+        yield f"asks for the Python module {module!r}"
     if kind in ("TFOpLambda", "SlicingOpLambda"):
         function = str((config.get("config") or {}).get("function"))
         if _FUNCTIONS.search(function):

@@ -129,7 +129,14 @@ def _save(parts, number, source, pending):
 
 def _sum_up(parts, file_format):
     """{"num_features", "bad_paths"} of all parts."""
-    counts, bad_paths = zip(*(file_format.read_bad_paths(file) for file in parts.files()))
+
+    def read(file):
+        try:
+            return file_format.read_bad_paths(file)
+        except files.NO_FILE_OF_OURS as error:
+            raise InputError(f"{file} is damaged: delete it, and repeat the command.") from error
+
+    counts, bad_paths = zip(*map(read, parts.files()))
     return {
         "num_features": sum(counts),
         "bad_paths": [name for names in bad_paths for name in names],

@@ -24,6 +24,7 @@ _STYLE = {
     "grid.color": "#eeeeee",
     "legend.frameon": False,
     "text.color": _INK,
+    "text.parse_math": False,  # A class or a run may be named "5$ and 10$".
     "xtick.color": _INK,
     "ytick.color": _INK,
 }

@@ -6,7 +6,7 @@ import json
 import pathlib
 import re
 
-from csml_tf import code_version, whole_files
+from csml_tf import code_version, errors, whole_files
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
@@ -151,18 +151,25 @@ class RunDirectory:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                row["epoch"] + row.get("loss", 0)  # Both are numbers.
+                rows.append(row)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
                 if number < len(lines):
                     raise InputError(
-                        f"Line {number} of {self.metrics} is no JSON ({error.msg}): mend or "
-                        "delete it."
+                        f"Line {number} of {self.metrics} is no JSON of an epoch "
+                        f"({errors.first_line(error)}): mend or delete it."
                     ) from error
         return rows
 
     def dataset(self):
         """The data set string that the run was started with."""
-        return ast.literal_eval(_settings(self.config.read_text())["DATASET"])
+        try:
+            return ast.literal_eval(self.read_settings()["DATASET"])
+        except (KeyError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{self.config} has no DATASET that can be read: name one with --dataset."
+            ) from error
 
     def summary(self):
         """One line about a finished run."""

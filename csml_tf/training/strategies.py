@@ -103,9 +103,13 @@ def _read_workers():
         return []
     try:
         config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
-        known = int(task["index"]) < len(cluster[task["type"]])
+        cluster = config.get("cluster", {})
+        workers = [*_addresses(cluster, "chief").values(), *_addresses(cluster, "worker").values()]
+        if not workers:
+            return []
+        task = config["task"]
+        tasks = _addresses(cluster, task["type"])
+        known = int(task["index"]) in tasks
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The environment variable TF_CONFIG cannot be read ({error!r}): write it as "
@@ -114,9 +118,18 @@ def _read_workers():
     if not known:
         raise InputError(
             f"TF_CONFIG says that this is {task['type']} {task['index']}, but its cluster has "
-            f"only {len(cluster[task['type']])}: count from 0."
+            f"only {len(tasks)}: count from 0."
         )
     return workers
+
+
+def _addresses(cluster, kind):
+    """{index: address} of one kind of task, as a list or, of a sparse cluster, as a table."""
+    tasks = cluster.get(kind, [])
+    if isinstance(tasks, str):
+        tasks = [tasks]
+    pairs = tasks.items() if isinstance(tasks, dict) else enumerate(tasks)
+    return {int(index): address for index, address in pairs}
 
 
 def _count_gpus(num_gpus):

@@ -4,7 +4,7 @@ import pathlib
 import gin
 from absl.testing import absltest
 
-from csml_tf import recipes
+from csml_tf import recipe_files, recipes
 from csml_tf.errors import InputError
 from csml_tf.reports import reference_runs, run_record
 from tests.reports import tiny_record
