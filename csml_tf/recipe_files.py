@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import pathlib
 import re
@@ -96,6 +97,20 @@ def open_found(name: str) -> Iterator[io.StringIO]:
         yield file
     finally:
         _being_read.pop()
+
+
+@contextlib.contextmanager
+def without_search_log() -> Iterator[None]:
+    """Without the error that gin logs for every reader that does not know a name of ours."""
+    root = logging.getLogger()
+    handler = logging.NullHandler()  # Without any, gin's error would add one for good.
+    root.addHandler(handler)
+    disabled, root.disabled = root.disabled, True
+    try:
+        yield
+    finally:
+        root.disabled = disabled
+        root.removeHandler(handler)
 
 
 def _find_included(name, including):

@@ -88,11 +88,12 @@ def parse(
         sys.path.append(os.getcwd())  # Last, so that nobody's file hides a library.
     gin.clear_config()
     try:
-        for name in gin_files:
-            gin.parse_config_file(recipe_files.find(name))
-        for binding in bindings:
-            _check_knobs(binding)
-            gin.parse_config(recipe_files.place_includes(binding))
+        with recipe_files.without_search_log():
+            for name in gin_files:
+                gin.parse_config_file(recipe_files.find(name))
+            for binding in bindings:
+                _check_knobs(binding)
+                gin.parse_config(recipe_files.place_includes(binding))
         gin.finalize()
     except InputError as error:
         raise _recipe_fault(error) from error

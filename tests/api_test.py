@@ -52,7 +52,6 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
     def test_knobs(self):
         recipe, *_ = self.call("digits", "r18_cifar10.gin", epochs=np.int64(3), SEED=4)
         self.assertEqual(recipe.bindings, ("EPOCHS = 3", "SEED = 4"))
-        self.assertContainsSubset({"EPOCHS": 3, "SEED": 4}, recipe.knobs)
 
     def test_what_a_run_is_given(self):
         callback = tf.keras.callbacks.Callback()

@@ -28,7 +28,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             "bindings": ("EPOCHS = 2",),
             "name": "mine",
             "dataset": "digits",
-            "knobs": {"EPOCHS": 2},
+            "read_settings": lambda: {"EPOCHS": 2},
             "settings": lambda: "EPOCHS = 2\n",
             "make_center_view": lambda: CenterView(16),
             "make_monitors": lambda train, test, center_view: [(train, test)],

@@ -36,7 +36,7 @@ def make(name, tpu=None, worker_timeout_s=1800):
         raise InputError("--tpu names a TPU, so it needs --strategy=tpu.")
     if name == "tpu":
         return _make_tpu_strategy(tpu)
-    if name == "multi_worker" or (name == "auto" and len(_read_workers()) > 1):
+    if name == "multi_worker" or (name == "auto" and len(_read_workers(False)) > 1):
         return _make_multi_worker_strategy(worker_timeout_s)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     logging.info("TensorFlow %s sees %s.", tf.__version__, _count_gpus(num_gpus))
@@ -59,7 +59,7 @@ def is_chief(strategy):
 
 
 def _make_multi_worker_strategy(worker_timeout_s):
-    workers = _read_workers()
+    workers = _read_workers(True)
     if not workers:
         raise InputError(
             "--strategy=multi_worker reads the cluster from the environment variable TF_CONFIG, "
@@ -96,8 +96,8 @@ def _make_tpu_strategy(tpu):
     return strategy
 
 
-def _read_workers():
-    """Addresses of all workers in TF_CONFIG, the chief first; none where it is not set."""
+def _read_workers(check_task):
+    """Addresses of all workers in TF_CONFIG, the chief first; none where it names none."""
     text = os.environ.get(_CLUSTER, "")
     if not text:
         return []
@@ -105,8 +105,8 @@ def _read_workers():
         config = json.loads(text)
         cluster = config.get("cluster", {})
         workers = [*_addresses(cluster, "chief").values(), *_addresses(cluster, "worker").values()]
-        if not workers:
-            return []
+        if not workers or not check_task:
+            return workers
         task = config["task"]
         tasks = _addresses(cluster, task["type"])
         known = int(task["index"]) in tasks
