@@ -184,7 +184,7 @@ def load(directory):
     """
     try:
         model = tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
         raise InputError(
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."

@@ -172,7 +172,7 @@ def open_saved_model(directory):
     """As `load_model`, of a folder that `find_saved_model` has returned."""
     try:
         return tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
         raise InputError(
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."

@@ -130,7 +130,7 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
             self.assertIn(f"not used: {name}", messages)
         self.assertIn("projection head: none, its one linear layer may be a classifier", line)
         signatures = tf.saved_model.load(str(self.folder / "plain")).signatures
-        self.assertEqual({*signatures}, {"serving_default", "endpoints"})
+        self.assertEqual({*signatures}, {"serving_default", "serving_uint8", "endpoints"})
         self.assertEqual(saved_model.read_training_state(self.folder / "plain"), {})
         normalized = (self.images - np.float32([0.485, 0.456, 0.406])) / np.float32(
             [0.229, 0.224, 0.225]
