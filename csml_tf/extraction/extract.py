@@ -63,6 +63,8 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     if is_file and output.exists():
         there = file_format.read_card(output)
         refuse_another(there, card, output)
+        if not {"num_features", "feature_dim", "bad_paths"} <= {*there}:
+            raise InputError(f"{output} is damaged: delete it, and repeat the command.")
         return f"{output} is there already: {_describe(there)}"
     parts = PartFolder(f"{output}.parts" if is_file else output, file_format, card)
     with whole_files.hold(parts.path, "--output"):

@@ -43,6 +43,15 @@ class PrepareTest(absltest.TestCase):
 
 
 class UriTest(absltest.TestCase):
+    def test_names_are_no_formulas(self):
+        with canvas.style():
+            figure = canvas.figure(6, 4)
+            axes = figure.subplots()
+            for place, name in enumerate(("5$ and 10$", "$^{", "a_{b}^%", "\\frac{$x")):
+                axes.text(0, place, name)
+            axes.set_title("$\\nothing$")
+            self.assertStartsWith(canvas.svg_uri(figure), "data:image/svg+xml")
+
     def test_svg_asks_for_nothing(self):
         figure = canvas.figure(2, 1)
         figure.subplots().set_title("a < b")
