@@ -1,6 +1,7 @@
 """How every verb starts and ends: one sentence for bad input, no traceback."""
 
 import errno
+import io
 import logging as std_logging
 import os
 import re
@@ -44,6 +45,8 @@ def run(verb: types.ModuleType, command: str) -> None:
 
     def guarded(argv):
         _show_our_log_only()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # A name that is no UTF-8: as it is.
+            sys.stdout.reconfigure(errors="surrogateescape")
         if len(argv) > 1 + num_arguments:
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
@@ -82,7 +85,9 @@ def _read_flags(verb):
 
 
 def _each(function, value):
-    return [function(one) for one in value] if isinstance(value, list) else function(value)
+    if isinstance(value, list):
+        return [function(one) for one in value]
+    return function(value) if isinstance(value, str) else value  # --images of a report: whether.
 
 
 def _make_help(verb, command):

@@ -61,10 +61,13 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
 def write(path: Path, content: Union[str, bytes], advice: Optional[str] = None) -> None:
     """Writes text, or bytes: a reader sees the old file or the new one, never a part.
 
-    Args and errors are those of `new_file`.
+    Args and errors are those of `new_file`. Names of files that are no UTF-8 are written as the
+    bytes that they are on the disk.
     """
+    if isinstance(content, str):
+        content = content.encode(errors="surrogateescape")
     with new_file(path, advice) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_bytes(content)
 
 
 @contextlib.contextmanager

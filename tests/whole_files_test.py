@@ -33,7 +33,9 @@ class NewFileTest(parameterized.TestCase):
         self.folder = tiny_run.make_temp_dir(self.addCleanup)
         self.path = self.folder / "card.json"
 
-    @parameterized.parameters(("Zürich\n", "Zürich\n".encode()), (b"\xff\r\n", b"\xff\r\n"))
+    @parameterized.parameters(
+        ("Zürich\n", "Zürich\n".encode()), (b"\xff\r\n", b"\xff\r\n"), ("a\udcff.jpg", b"a\xff.jpg")
+    )
     def test_writes_text_and_bytes(self, content, expected):
         for _ in range(2):
             whole_files.write(str(self.path), content)

@@ -46,6 +46,13 @@ LAYOUTS = (
         ("encoder_k.net.fc.",),
     ),
     Layout(
+        "MoCo of mmselfsup and OpenSelfSup",
+        "encoder_q.0.",
+        "encoder_k.0.",
+        ("encoder_q.1.mlp.",),
+        ("encoder_k.1.mlp.",),
+    ),
+    Layout(
         "MoCo v1 and v2, CsMl's authors",
         "encoder_q.",
         "encoder_k.",
@@ -96,6 +103,10 @@ LAYOUTS = (
     Layout("SwAV", "", heads=("projection_head.",), markers=("projection_head.",)),
     Layout("torchvision, timm", "", heads=("fc.",), classifier=True),
 )
+
+
+# Batch norms for further views of an image, in timm; the network is run without them.
+_AUXILIARY = ".aux_bn."
 
 
 @dataclasses.dataclass
@@ -246,7 +257,7 @@ class _Parts:
         tensors = {
             name: array
             for name, array in _under(self._by_name, prefix).items()
-            if name.startswith(("conv1.", "bn1.", "layer"))
+            if name.startswith(("conv1.", "bn1.", "layer")) and _AUXILIARY not in name
         }
         self.taken.update(prefix + name for name in tensors)
         return tensors

@@ -71,6 +71,30 @@ CASES = {
         "linear key queue",
         [],
     ),
+    "moco of mmselfsup": (
+        {
+            **under("state_dict.encoder_q.0.", STATE),
+            **under("state_dict.encoder_q.1.mlp.", HEAD),
+            **under("state_dict.encoder_k.0.", KEYS),
+            **under("state_dict.encoder_k.1.mlp.", KEY_HEAD),
+            **under("state_dict.", QUEUE),
+        },
+        "MoCo of mmselfsup and OpenSelfSup",
+        "head key queue",
+        [],
+    ),
+    "mmselfsup's backbone and neck": (
+        {**under("backbone.", STATE), **under("neck.mlp.", HEAD)},
+        "a ResNet named backbone",
+        "",
+        ["neck."],
+    ),
+    "split batch norm": (
+        {**STATE, "layer1.0.bn1.aux_bn.0.weight": np.ones([1]), "bn1.aux_bn.0.bias": np.ones([1])},
+        "torchvision, timm",
+        "",
+        ["layer1.0.bn1.aux_bn.", "bn1.aux_bn."],
+    ),
     "moco v3": (
         {
             **under("state_dict.module.base_encoder.", STATE),

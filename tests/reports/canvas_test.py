@@ -52,6 +52,7 @@ class UriTest(absltest.TestCase):
         with look:
             figure = canvas.figure(6, 4)
             axes = figure.subplots()
+            axes.set_ylim(0, 9)
             for place, name in enumerate(("5$ and 10$", "$^{", "a_{b}^%", "\\frac{$x", "\udcff")):
                 axes.text(0, place, name)
             axes.set_title("$\\nothing$")
