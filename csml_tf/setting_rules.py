@@ -1,4 +1,7 @@
-"""What each setting of the verbs may be, whether it comes as a flag or as an argument in Python."""
+"""What each setting of the verbs may be, whether it comes as a flag or as an argument in Python.
+
+Which settings are paths, too.
+"""
 
 from __future__ import annotations
 
