@@ -16,7 +16,7 @@ def numbers_and_texts():
         for flag in flags.FLAGS.get_flags_for_module(module.__name__):
             if flag.flag_type() in ("int", "float", "multi int", "multi float"):
                 numeric.add(flag.name)
-            elif "string" in flag.flag_type():
+            elif flag.flag_type() in ("string", "multi string"):
                 texts.add(flag.name)
         for name in {*flags.FLAGS} - known:  # Two verbs may have one of the same name.
             delattr(flags.FLAGS, name)

@@ -189,9 +189,10 @@ def load(directory):
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."
         ) from error
-    for layer in getattr(model, "layers", []):
-        # Newer versions of Keras write it down, and older ones do not take it.
-        getattr(layer, "_config", {}).pop("optional", None)
+    for layer in getattr(model, "submodules", []):  # Those of the projection head, too.
+        if isinstance(layer, tf.keras.layers.InputLayer):
+            # Newer versions of Keras write it down, and older ones do not take it.
+            getattr(layer, "_config", {}).pop("optional", None)
     if not _find_stages(model):
         raise InputError(
             f"The SavedModel in {directory} is not one that this package wrote: there is nothing "
