@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Optional, Union
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import command, errors, features, progress, runs
+from csml_tf import command, errors, features, places, progress, runs, setting_rules
 from csml_tf.data.sources import python_images
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
@@ -51,6 +51,7 @@ def pretrain(
     init_from: Optional[Model] = None,
     data_dir: Optional[str] = None,
     download: bool = False,
+    trust_model: bool = False,
     **knobs: Any,
 ) -> tf.keras.Model:
     """Pretrains an encoder without labels; the same call again goes on with the run.
@@ -69,6 +70,7 @@ def pretrain(
             folder or an id of `list_models`.
         data_dir: where TFDS finds its data sets.
         download: whether TFDS may download the data set.
+        trust_model: whether `init_from` may be any program, see docs/using_encoders.md.
         **knobs: of the recipe, in capitals or not: `epochs=5` sets EPOCHS = 5.
 
     Returns:
@@ -89,15 +91,16 @@ def pretrain(
             strategy = strategies.make(strategy or "auto")
         directory = runs.pretrain(
             parsed,
-            None if model_dir is None else os.fspath(model_dir),
+            _expand(model_dir, "model_dir"),
             strategy,
             _choose_dataset(images),
-            data_dir,
+            _expand(data_dir, "data_dir"),
             download,
-            None if init_from is None else os.fspath(init_from),
+            _expand(init_from, "init_from"),
             callbacks,
+            trust_model,
         )
-    return registry.load_model(directory.path)
+    return registry.load_model(directory.path, trust_model=True)  # It is our own.
 
 
 def evaluate(
@@ -109,6 +112,7 @@ def evaluate(
     data_dir: Optional[str] = None,
     download: bool = False,
     json_path: Optional[str] = None,
+    trust_model: bool = False,
     **settings: Any,
 ) -> ProtocolCard:
     """Measures how good an encoder is.
@@ -121,6 +125,7 @@ def evaluate(
         data_dir: where TFDS finds its data sets.
         download: whether TFDS may download the data set.
         json_path: file for the card, and for the same as text beside it.
+        trust_model: whether the model may be any program, see docs/using_encoders.md.
         **settings: of the protocol, as the flags of `csml-tf evaluate`: `k=[5, 20]` or `k=20`.
 
     Returns:
@@ -137,13 +142,13 @@ def evaluate(
         )
     with _at_work():
         cards = comparison.measure(
-            [_find(model)],
+            [_find(model, trust_model)],
             [_name_folder(dataset)],
             [protocol],
             image_size,
-            data_dir,
+            _expand(data_dir, "data_dir"),
             download,
-            json_path,
+            _expand(json_path, "json_path"),
             show=lambda text: None,
             **{name: _as_list(name, value) for name, value in settings.items()},
         )
@@ -159,6 +164,7 @@ def extract(
     layer: str = "features",
     image_size: Optional[int] = None,
     batch_size: int = 64,
+    trust_model: bool = False,
 ) -> Features:
     """The features of images.
 
@@ -171,6 +177,7 @@ def extract(
         layer: "features", "embedding", or "stage1" to "stage4", which are average-pooled.
         image_size: pixels; None takes the size that the model was trained with.
         batch_size: images per call of the encoder.
+        trust_model: whether the model may be any program, see docs/using_encoders.md.
 
     Returns:
         `Features`: (paths, features).
@@ -184,7 +191,8 @@ def extract(
             f"There is no layer {layer!r}{errors.did_you_mean(layer, LAYERS)}: choose one of "
             f"{', '.join(LAYERS)}."
         )
-    encoder = FrozenEncoder(_find(model), image_size)
+    setting_rules.check({"image_size": image_size, "batch_size": batch_size})
+    encoder = FrozenEncoder(_find(model, trust_model), image_size)
     with _at_work():
         if isinstance(images, (str, os.PathLike)):
             return _extract_folder(encoder, os.fspath(images), output, layer, batch_size)
@@ -217,7 +225,7 @@ def _at_work():
 
 def _extract_folder(encoder, folder, output, layer, batch_size):
     with tempfile.TemporaryDirectory() as temporary:
-        path = pathlib.Path(output or pathlib.Path(temporary, "features.npz")).expanduser()
+        path = pathlib.Path(_expand(output, "output") or pathlib.Path(temporary, "features.npz"))
         formats = {file_format.suffix: file_format for file_format in files.FORMATS.values()}
         if path.suffix not in formats:
             raise InputError(
@@ -236,16 +244,20 @@ def _choose_dataset(images):
 
 
 def _name_folder(dataset):
-    return f"folder:{dataset}" if isinstance(dataset, os.PathLike) else dataset
+    return f"folder:{os.fspath(dataset)}" if isinstance(dataset, os.PathLike) else dataset
 
 
-def _find(model):
+def _expand(path, name):
+    return None if path is None else places.expand(path, name)
+
+
+def _find(model, trust_model):
     if not isinstance(model, (str, os.PathLike)):
         raise InputError(
             "A model is given as a run directory, the folder of a SavedModel or an id of "
             f"list_models(), got a {type(model).__name__}: give what it was opened from."
         )
-    return registry.find_saved_model(model)
+    return registry.find_saved_model(model, trust_model)
 
 
 def _as_list(name, value):

@@ -1,6 +1,7 @@
 """How every verb starts and ends: one sentence for bad input, no traceback."""
 
 import errno
+import io
 import logging as std_logging
 import os
 import re
@@ -12,7 +13,7 @@ from typing import Optional
 import tensorflow as tf
 from absl import app, flags, logging
 
-from csml_tf import errors
+from csml_tf import errors, places, setting_rules
 from csml_tf.errors import InputError
 from csml_tf.training.stop_signals import Stopped
 
@@ -44,9 +45,12 @@ def run(verb: types.ModuleType, command: str) -> None:
 
     def guarded(argv):
         _show_our_log_only()
+        if isinstance(sys.stdout, io.TextIOWrapper):  # A name that is no UTF-8: as it is.
+            sys.stdout.reconfigure(errors="surrogateescape")
         if len(argv) > 1 + num_arguments:
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
+            _read_flags(verb)
             return verb.main(argv)
         except Stopped as stop:
             return _fail(_EXIT_SIGNAL + stop.signal, str(stop))
@@ -65,6 +69,25 @@ def run(verb: types.ModuleType, command: str) -> None:
         if end.code == 1 and _HELP.intersection(sys.argv[1:]):
             sys.exit(0)
         raise
+
+
+def _read_flags(verb):
+    """Checks the verb's flags, and expands those that are places."""
+    read = {flag.name: flag for flag in flags.FLAGS.get_flags_for_module(verb.__name__)}
+    for name, flag in read.items():
+        if flag.value is None:
+            continue
+        if name in setting_rules.PATHS:
+            flag.value = _each(lambda path, name=name: places.expand(path, f"--{name}"), flag.value)
+        elif name in setting_rules.IMAGE_PATHS:
+            flag.value = _each(places.expand_home, flag.value)
+    setting_rules.check({name: flag.value for name, flag in read.items()})
+
+
+def _each(function, value):
+    if isinstance(value, list):
+        return [function(one) for one in value]
+    return function(value) if isinstance(value, str) else value  # --images of a report: whether.
 
 
 def _make_help(verb, command):

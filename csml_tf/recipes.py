@@ -1,9 +1,7 @@
 """Recipes: the one module that knows gin, and every name that a recipe may use."""
 
-import contextlib
 import functools
 import inspect
-import logging as std_logging
 import os
 import pathlib
 import re
@@ -14,7 +12,7 @@ from typing import Union
 
 import gin
 
-from csml_tf import errors, runs
+from csml_tf import errors, knob_rules, recipe_files, runs
 from csml_tf.augment.center_view import CenterView
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.errors import InputError
@@ -40,13 +38,6 @@ from csml_tf.training import addons, assembly, optim, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.share_of_epochs import share_of_epochs
-
-_FOLDER = pathlib.Path(__file__).resolve().parent
-# The wheel carries them inside the package; in a checkout they lie beside it.
-_RECIPE_FOLDER = _FOLDER / "gin_configs"
-if not _RECIPE_FOLDER.is_dir():
-    _RECIPE_FOLDER = _FOLDER.parent / "gin_configs"
-_PARTS_FOLDER = "base"  # Holds what recipes include.
 
 _CONFIGURABLES = (
     BYOL,
@@ -81,9 +72,10 @@ _CONFIGURABLES = (
 for _configurable in _CONFIGURABLES:
     # `register` leaves the class as it is; only references in a recipe are configured.
     gin.register(_configurable)
+_MAX_DEPTH = 20  # Of knobs that are set to knobs.
 _make_parts = gin.external_configurable(assembly.Parts, name="pretrain")
 _BY_NAME = {"pretrain": assembly.Parts, **{c.__name__: c for c in _CONFIGURABLES}}
-gin.add_config_file_search_path(str(_RECIPE_FOLDER))
+gin.config.register_file_reader(recipe_files.open_found, recipe_files.is_found)
 
 
 def parse(
@@ -92,9 +84,8 @@ def parse(
     """Reads recipes and overrides into gin, in place of what was read before.
 
     Args:
-        gin_files: names of recipes, looked up in the current folder, then in
-            `gin_configs/`. A module that one of them imports is looked up in the current
-            folder, too.
+        gin_files: names of recipes, as for `recipe_files.find`. A module that one of them
+            imports is looked up in the current folder, too.
         bindings: overrides such as "EPOCHS = 10".
 
     Returns:
@@ -102,27 +93,22 @@ def parse(
 
     Raises:
         InputError: if a file is missing or a name in it does not exist; names the
-            nearest one that does.
+            nearest one that does; or if a value is not as `knob_rules` says.
     """
     gin_files = [os.fspath(name) for name in gin_files]
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # Last, so that nobody's file hides a library.
     gin.clear_config()
     try:
-        with _without_search_log():
-            gin.parse_config_files_and_bindings(gin_files, None, finalize_config=False)
+        with recipe_files.without_search_log():
+            for name in gin_files:
+                gin.parse_config_file(recipe_files.find(name))
             for binding in bindings:
                 _check_knobs(binding)
-                gin.parse_config(binding)
+                gin.parse_config(recipe_files.place_includes(binding))
         gin.finalize()
-    except InputError:
-        raise
-    except OSError as error:
-        missing = re.match(r"Unable to open file: (.+?)\. Searched", str(error))
-        raise InputError(
-            f"There is no recipe {missing[1] if missing else ', '.join(gin_files)} here or in "
-            f"gin_configs/: choose one of {', '.join(list_recipes())}."
-        ) from error
+    except InputError as error:
+        raise _recipe_fault(error) from error
     except ModuleNotFoundError as error:
         # gin raises it anew, and only the text stays.
         missing = re.search(r"No module named '(.+?)'", str(error))
@@ -133,12 +119,13 @@ def parse(
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error
     _check_parameters()
+    knob_rules.check(_values())
     return runs.Recipe(
         files=tuple(gin_files),
         bindings=tuple(bindings),
         name=pathlib.Path(gin_files[-1]).stem,
         dataset=_read_knob("DATASET"),
-        knobs={name: _read_knob(name) for name in _knobs()},
+        read_settings=lambda: _settings_in_effect(bindings),
         settings=gin.operative_config_str,
         make_center_view=_in_a_sentence(gin.get_configurable("CenterView")),
         make_monitors=_in_a_sentence(_make_monitors),
@@ -183,26 +170,6 @@ def _collect_step(source, center_view, checkpoints, step):
     return step_images.collect(source, center_view, _make_parts(), checkpoints, step)
 
 
-def list_recipes() -> list[str]:
-    """Names of the recipes in `gin_configs/`, those in its folders with the folder's name."""
-    names = (path.relative_to(_RECIPE_FOLDER) for path in _RECIPE_FOLDER.rglob("*.gin"))
-    return sorted(name.as_posix() for name in names if name.parts[0] != _PARTS_FOLDER)
-
-
-@contextlib.contextmanager
-def _without_search_log():
-    """Without the error that gin logs for every folder it looks into in vain."""
-    root = std_logging.getLogger()
-    handler = std_logging.NullHandler()  # Without any, gin's error would add one for good.
-    root.addHandler(handler)
-    disabled, root.disabled = root.disabled, True
-    try:
-        yield
-    finally:
-        root.disabled = disabled
-        root.removeHandler(handler)
-
-
 def _read_knob(name):
     """The value of a knob; None where the recipe has none of that name."""
     try:
@@ -211,8 +178,59 @@ def _read_knob(name):
         return None
 
 
+def _settings_in_effect(bindings):
+    """{knob: value} of the knobs in use, and {"Class.parameter": value} of what overrides them."""
+    in_use = [n for n in _names(gin.operative_config_str()) if "." not in n and "/" not in n]
+    overrides = [n for n in _names("\n".join(bindings)) if "." in n]
+    values = _values()
+    shown = dict.fromkeys(["DATASET", *in_use, *overrides])
+    return {name: values.get(name, str(_bound(name))) for name in shown if name in _names()}
+
+
+def _values():
+    """{knob, or "Class.parameter": plain value} of the recipe; what a function returns left out."""
+    values = {}
+    for name in _names():
+        scope, _, selector = name.rpartition("/")
+        short = ".".join(selector.split(".")[-2:])
+        value = _resolve(name, _bound(name))
+        if value is not _UNKNOWN:
+            values[f"{scope}/{short}" if scope else short] = value
+    return values
+
+
+def _names(text=None):
+    """What is set in a text, or in the whole recipe: knobs, and parameters with their classes."""
+    text = gin.config_str() if text is None else text
+    return re.findall(r"^[ \t]*((?:[\w/]+/)?[\w.]+) *=(?!=)", text, re.MULTILINE)
+
+
+def _bound(name):
+    return gin.query_parameter(name if "." in name else f"%{name}")
+
+
+_UNKNOWN = object()
+
+
+def _resolve(name, value, depth=0):
+    """A plain value for one that is, or holds, knobs; `_UNKNOWN` where a function decides."""
+    if depth > _MAX_DEPTH:
+        raise InputError(f"{name} refers to itself: give it a value.")
+    resolve = functools.partial(_resolve, name, depth=depth + 1)
+    if isinstance(value, gin.config.ConfigurableReference):
+        reference = str(value)
+        return resolve(gin.query_parameter(reference)) if reference[0] == "%" else _UNKNOWN
+    if isinstance(value, dict):
+        parts = {key: resolve(part) for key, part in value.items()}
+        return _UNKNOWN if _UNKNOWN in parts.values() else parts
+    if isinstance(value, (list, tuple)):
+        listed = [resolve(part) for part in value]
+        return _UNKNOWN if any(part is _UNKNOWN for part in listed) else type(value)(listed)
+    return value
+
+
 def _knobs():
-    return re.findall(r"^(\w+) = ", gin.config_str(), re.MULTILINE)
+    return [name for name in _names() if "." not in name and "/" not in name]
 
 
 def _check_knobs(binding):
@@ -273,7 +291,25 @@ def _explain(message):
     unknown = re.match(r"No bindings specified for '(\w+)/gin.macro'", first_line)
     if unknown:
         return _unknown_knob(unknown[1])
+    word = re.search(r"Failed to parse token '(.+?)'(.*)", message)
+    if word:
+        place = f"The recipe cannot be read (there is no value {word[1]!r}{word[2]})"
+        if word[1].lower() in _WORDS:
+            return f"{place}: write {_WORDS[word[1].lower()]}."
+        return f'{place}: write a text in quotes, "{word[1]}".'
+    if message.startswith("Expected newline"):
+        return (
+            f"The recipe cannot be read ({' '.join(message.split())}): give every setting a line, "
+            "or a --gin_bindings, of its own, and put several values into brackets."
+        )
     return f"The recipe cannot be read ({' '.join(message.split())}): mend that line."
+
+
+# What other languages write.
+_WORDS = {
+    **{"true": "True", "false": "False", "null": "None", "none": "None"},
+    **{word: "a finite number" for word in ("nan", "inf", "-inf", "+inf", "-nan")},
+}
 
 
 def _recipe_fault(error):

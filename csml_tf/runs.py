@@ -29,7 +29,8 @@ class Recipe:
         bindings: overrides of them, such as "EPOCHS = 10".
         name: of the run's directory, where none is given.
         dataset: data set string; None where the recipe names none.
-        knobs: {name: value}, for the card.
+        read_settings: function of no arguments that returns, as `settings`, {name: value} of the
+            knobs in effect, and of what overrides them, for the card.
         settings: function of no arguments that returns, once everything is built, all
             settings in effect as text.
         make_center_view: function of no arguments that returns a `CenterView`.
@@ -43,7 +44,7 @@ class Recipe:
     bindings: Sequence[str]
     name: str
     dataset: Optional[str]
-    knobs: dict
+    read_settings: Callable[[], dict]
     settings: Callable[[], str]
     make_center_view: Callable[[], CenterView]
     make_monitors: Callable[..., list]
@@ -77,6 +78,7 @@ def pretrain(
     download: bool = False,
     init_from: Optional[str] = None,
     callbacks: Sequence = (),
+    trust_model: bool = False,
 ) -> RunDirectory:
     """Trains as a recipe says, and exports the encoder; goes on where an earlier call ended.
 
@@ -90,6 +92,7 @@ def pretrain(
         init_from: run directory or SavedModel folder whose weights a new run begins with; None
             begins with random ones.
         callbacks: Keras callbacks of the training; none leaves those of the recipe.
+        trust_model: as for `registry.find_saved_model`, of `init_from`.
 
     Returns:
         The directory of the finished run.
@@ -106,25 +109,25 @@ def pretrain(
         source = opened.split("pretrain")
     logging.info("%s: %d images", source.name, len(source))
     directory = RunDirectory(model_dir or f"runs/{recipe.name}")
-    initialize, origin = None, ""
-    if init_from is not None:
-        found = registry.find_saved_model(init_from)
-        initialize = functools.partial(initial_weights.load, found)
-        origin = f"INIT_FROM = {str(init_from)!r}\n"
+    initialize, origin = _find_origin(init_from, directory, trust_model)
 
     def settings():
         notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
         return f"{notes}DATASET = {name!r}\n{origin}{recipe.settings()}"
 
-    center_view = recipe.make_center_view()
-    pair = None if opened is None else _open_pair(opened)
-    monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
-    model = recipe.train(
-        *(directory, source, strategy, center_view, settings, monitors, initialize),
-        tuple(callbacks),
-    )
+    try:
+        center_view = recipe.make_center_view()
+        pair = None if opened is None else _open_pair(opened)
+        monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
+        model = recipe.train(
+            *(directory, source, strategy, center_view, settings, monitors, initialize),
+            tuple(callbacks),
+        )
+    except InputError:
+        directory.leave()
+        raise
     card = {
-        **_describe(recipe, model, source, center_view, directory),
+        **_describe(recipe, model, source, name, center_view, directory),
         "command": _describe_command(recipe, dataset, init_from),
     }
     with workers.own_directory(strategy, directory) as own_directory:
@@ -133,6 +136,22 @@ def pretrain(
         )
         workers.meet(strategy)
     return directory
+
+
+def _find_origin(init_from, directory, trust_model):
+    """-> (what sets the weights of a new run, or None; the settings that tell it from others)."""
+    if init_from is None:
+        return None, ""
+    place = f"INIT_FROM = {str(init_from)!r}\n"
+    try:
+        found = registry.find_saved_model(init_from, trust_model)
+    except InputError:
+        if directory.has_checkpoints():  # The weights have been taken from there long ago.
+            return None, place
+        directory.leave()
+        raise
+    initialize = functools.partial(initial_weights.load, found)
+    return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(found)!r}\n"
 
 
 def _open_pair(opened):
@@ -150,11 +169,14 @@ def _open_pair(opened):
     return train, test
 
 
-def _describe(recipe, model, source, center_view, directory):
+def _describe(recipe, model, source, dataset, center_view, directory):
     """The card of the run's encoder, but for the command."""
+    settings = recipe.read_settings()
+    if "DATASET" in settings:
+        settings["DATASET"] = dataset  # Not that of the recipe, where another was given.
     return {
         "id": directory.path.resolve().name,
-        "recipe": recipe.knobs,
+        "recipe": settings,
         "data": source.name,
         "data_fingerprint": source.fingerprint,
         "image_size": center_view.image_size,

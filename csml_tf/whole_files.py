@@ -1,17 +1,18 @@
 """Files and folders that are there whole or not at all; their checksums; locks on them."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import pathlib
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from typing import IO, Optional, Union
 
 from absl import logging
 
-from csml_tf import errors
 from csml_tf.errors import InputError
 
 try:
@@ -28,6 +29,8 @@ _BLOCK_BYTES = 2**20
 def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]:
     """Writes a file beside its place, and puts it there when the block has ended well.
 
+    A link is written through, and an older file's permissions are kept.
+
     Args:
         path: where to; an older file stays until then, and for good if the block fails.
         advice: what the user can do where the file cannot be written, "choose another
@@ -39,11 +42,13 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
     Raises:
         InputError: if there is advice and the file cannot be written.
     """
-    path = pathlib.Path(path)
+    path = _target(path)
     temporary = path.with_name(path.name + ".tmp")
     try:
+        _check_is(stat.S_ISREG, path, "is no ordinary file")
         try:
             yield temporary
+            _keep_mode(path, temporary)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -56,15 +61,21 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
 def write(path: Path, content: Union[str, bytes], advice: Optional[str] = None) -> None:
     """Writes text, or bytes: a reader sees the old file or the new one, never a part.
 
-    Args and errors are those of `new_file`.
+    Args and errors are those of `new_file`. Names of files that are no UTF-8 are written as the
+    bytes that they are on the disk.
     """
+    if isinstance(content, str):
+        content = content.encode(errors="surrogateescape")
     with new_file(path, advice) as temporary:
-        temporary.write_bytes(content if isinstance(content, bytes) else content.encode())
+        temporary.write_bytes(content)
 
 
 @contextlib.contextmanager
 def new_folder(directory: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]:
     """Writes a folder beside its place, and puts it there when the block has ended well.
+
+    A link is written through, and an older folder's permissions are kept. The current folder and
+    a place where a disk is mounted cannot be replaced.
 
     Args:
         directory: where to; what is there is replaced once the new one is complete, and
@@ -77,29 +88,56 @@ def new_folder(directory: Path, advice: Optional[str] = None) -> Iterator[pathli
     Raises:
         InputError: if there is advice and no folder can be made there.
     """
-    directory = pathlib.Path(directory)
+    directory = _target(directory)
     temporary = directory.with_name(directory.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    older = directory.with_name(directory.name + ".old")
     try:
+        _check_is(stat.S_ISDIR, directory, "is no folder")
+        if os.path.ismount(directory):
+            raise OSError(errno.EBUSY, "a disk is mounted there")
+        if directory in (pathlib.Path.cwd(), *pathlib.Path.cwd().parents):
+            raise OSError(errno.EBUSY, "it holds the current folder")
+        shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
     except OSError as error:
         if advice is None:
             raise
         raise InputError(
-            f"The folder {directory} cannot be made ({errors.first_line(error)}): {advice}."
+            f"The folder {directory} cannot be made ({error.strerror or error}): {advice}."
         ) from error
     try:
         yield temporary
+        _keep_mode(directory, temporary)
+        # A folder cannot be renamed over another one: here it is missing, complete.
+        shutil.rmtree(older, ignore_errors=True)
+        if directory.exists():
+            directory.rename(older)
+        try:
+            temporary.rename(directory)
+        except BaseException:
+            if older.exists():
+                older.rename(directory)
+            raise
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    # A folder cannot be renamed over another one: between these lines it is missing, complete.
-    older = directory.with_name(directory.name + ".old")
     shutil.rmtree(older, ignore_errors=True)
-    if directory.exists():
-        directory.rename(older)
-    temporary.rename(directory)
-    shutil.rmtree(older, ignore_errors=True)
+
+
+def _target(path):
+    """Where a path leads: a link stays, and what it points at is replaced."""
+    return pathlib.Path(os.path.realpath(path))
+
+
+def _check_is(is_kind, path, fault):
+    if path.exists() and not is_kind(path.stat().st_mode):
+        raise OSError(errno.EINVAL, f"it {fault}", str(path))
+
+
+def _keep_mode(old, new):
+    """Gives a new file or folder the permissions of the one that it replaces."""
+    if old.exists() and new.exists():
+        shutil.copymode(old, new)
 
 
 def sha256(path: Path) -> str:

@@ -1,4 +1,5 @@
 import errno
+import os
 import pathlib
 import subprocess
 import sys
@@ -46,23 +47,28 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             card = model_card.read(run / "saved_model")
             self.assertEqual(card["data"], "48 images in memory")
             self.assertStartsWith(card["command"], "csml_tf.pretrain(images, 'quickstart.gin', ")
-        # Nothing is left of the first call.
-        self.assertEqual((card["recipe"]["WIDTH"], card["recipe"]["EPOCHS"]), (3, 40))
+        # Nothing is left of the first call; what was not made is not in the card.
+        self.assertEqual((gin.query_parameter("%WIDTH"), gin.query_parameter("%EPOCHS")), (3, 40))
+        self.assertEqual(card["recipe"]["IMAGE_SIZE"], 16)
+        self.assertNotIn("WIDTH", card["recipe"])
 
     def test_knobs(self):
         recipe, *_ = self.call("digits", "r18_cifar10.gin", epochs=np.int64(3), SEED=4)
         self.assertEqual(recipe.bindings, ("EPOCHS = 3", "SEED = 4"))
-        self.assertContainsSubset({"EPOCHS": 3, "SEED": 4}, recipe.knobs)
 
     def test_what_a_run_is_given(self):
         callback = tf.keras.callbacks.Callback()
         options = {"init_from": self.directory, "data_dir": "data", "callbacks": [callback]}
         arguments = self.call(pathlib.Path("photos"), model_dir=self.directory, **options)
-        recipe, model_dir, strategy, *data, init_from, callbacks = arguments
+        recipe, model_dir, strategy, *data, init_from, callbacks, trust_model = arguments
         self.assertEqual((recipe.name, model_dir), ("quickstart", str(self.directory)))
         self.assertIs(strategy, tf.distribute.get_strategy())
         self.assertEqual(data, ["folder:photos", "data", False])
         self.assertEqual((init_from, callbacks), (str(self.directory), [callback]))
+        self.assertFalse(trust_model)
+        home = self.call("digits", model_dir="~/x", init_from="~/y", data_dir="~/z")
+        places = [home[i] for i in (1, 4, 6)]
+        self.assertEqual(places, [os.path.expanduser(f"~/{name}") for name in "xzy"])
 
     def test_images(self):
         images = np.zeros([5, 8, 8, 3], np.uint8)

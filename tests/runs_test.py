@@ -28,7 +28,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             "bindings": ("EPOCHS = 2",),
             "name": "mine",
             "dataset": "digits",
-            "knobs": {"EPOCHS": 2},
+            "read_settings": lambda: {"EPOCHS": 2},
             "settings": lambda: "EPOCHS = 2\n",
             "make_center_view": lambda: CenterView(16),
             "make_monitors": lambda train, test, center_view: [(train, test)],
@@ -61,13 +61,28 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         callback = tf.keras.callbacks.Callback()
         self.assertEqual(self.begin(callbacks=[callback])[-1], (callback,))
 
+    def test_refused_start_leaves_nothing_behind(self):
+        with self.assertRaisesRegex(InputError, "The end"):
+            runs.pretrain(self.make_recipe(), self.directory / "new" / "run", None)
+        with self.assertRaisesRegex(InputError, "no model 'r51'"):
+            runs.pretrain(self.make_recipe(), self.directory / "new", None, init_from="r51")
+        self.assertEmpty([*self.directory.iterdir()])
+
+    def test_model_that_a_run_began_with_may_be_gone(self):
+        checkpoint = self.directory / "checkpoints" / "ckpt-1.index"
+        checkpoint.parent.mkdir()
+        checkpoint.touch()
+        *_, settings, _, initialize, _ = self.begin(init_from="runs/gone")
+        self.assertIsNone(initialize)
+        self.assertIn("INIT_FROM = 'runs/gone'\n", settings())
+
     def test_init_from(self):
         with self.assertRaisesRegex(InputError, "no model 'r51'"):
             runs.pretrain(self.make_recipe(), self.directory, None, init_from="r51")
         (self.directory / "saved_model").mkdir()
         (self.directory / "saved_model" / "saved_model.pb").touch()
         *_, settings, _, initialize, _ = self.begin(init_from=self.directory)
-        self.assertIn(f"\nINIT_FROM = {str(self.directory)!r}\n", settings())
+        self.assertIn(f"\nINIT_FROM = {str(self.directory)!r}\nINIT_FINGERPRINT = '", settings())
         self.assertIsNotNone(initialize)
 
     def test_trains_where_labels_measure_nothing(self):

@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -32,12 +33,31 @@ class NewFileTest(parameterized.TestCase):
         self.folder = tiny_run.make_temp_dir(self.addCleanup)
         self.path = self.folder / "card.json"
 
-    @parameterized.parameters(("Zürich\n", "Zürich\n".encode()), (b"\xff\r\n", b"\xff\r\n"))
+    @parameterized.parameters(
+        ("Zürich\n", "Zürich\n".encode()), (b"\xff\r\n", b"\xff\r\n"), ("a\udcff.jpg", b"a\xff.jpg")
+    )
     def test_writes_text_and_bytes(self, content, expected):
         for _ in range(2):
             whole_files.write(str(self.path), content)
             self.assertEqual(self.path.read_bytes(), expected)
         self.assertEqual(os.listdir(self.folder), ["card.json"])
+
+    def test_writes_through_a_link_and_keeps_the_mode(self):
+        target = self.folder / "target.json"
+        target.write_text("old")
+        target.chmod(0o640)
+        self.path.symlink_to("target.json")
+        whole_files.write(self.path, "new")
+        self.assertTrue(self.path.is_symlink())
+        self.assertEqual((target.read_text(), target.stat().st_mode & 0o777), ("new", 0o640))
+        self.assertCountEqual(os.listdir(self.folder), ["card.json", "target.json"])
+
+    @parameterized.parameters("folder", "device")
+    def test_place_that_is_no_file(self, kind):
+        path = self.folder if kind == "folder" else "/dev/null"
+        with self.assertRaisesRegex(InputError, "cannot be written .it is no ordinary file.: mend"):
+            whole_files.write(path, "new", "mend it")
+        self.assertEqual(os.listdir(self.folder), [])
 
     def test_is_not_there_before_the_end(self):
         self.path.write_text("old")
@@ -102,6 +122,51 @@ class NewFolderTest(parameterized.TestCase):
             raise error
         self.assertEqual(os.listdir(self.path), ["one"])
         self.assertEqual(os.listdir(self.folder / "a"), ["model"])
+
+    def test_writes_through_a_link_and_keeps_the_mode(self):
+        target = self.folder / "target"
+        target.mkdir(mode=0o750)
+        (self.folder / "a").mkdir()
+        self.path.symlink_to(target)
+        self.make("one")
+        self.make("two")
+        self.assertTrue(self.path.is_symlink())
+        self.assertEqual(os.listdir(target), ["two"])
+        self.assertEqual(target.stat().st_mode & 0o777, 0o750)
+        self.assertCountEqual(os.listdir(self.folder), ["a", "target"])
+
+    def test_failed_replacement_brings_the_older_back(self):
+        self.make("one")
+        real = pathlib.Path.rename
+
+        def rename(path, to):
+            if path.name == "model.tmp":
+                raise OSError(errno.ENOSPC, "full")
+            return real(path, to)
+
+        with self.assertRaises(OSError), mock.patch.object(pathlib.Path, "rename", rename):
+            self.make("two")
+        self.assertEqual(os.listdir(self.path), ["one"])
+        self.assertEqual(os.listdir(self.folder / "a"), ["model"])
+
+    @parameterized.parameters(
+        ("file", "is no folder"), (".", "holds the current folder"), ("mount", "a disk is mounted")
+    )
+    def test_place_that_cannot_be_replaced(self, kind, message):
+        self.addCleanup(os.chdir, os.getcwd())
+        self.path.mkdir(parents=True)
+        os.chdir(self.path)
+        path = pathlib.Path(kind)
+        if kind == "file":
+            path.write_text("")
+        mounted = mock.patch.object(os.path, "ismount", return_value=kind == "mount")
+        with (
+            mounted,
+            self.assertRaisesRegex(InputError, rf"cannot be made \(.*{message}.*\): mend it"),
+            whole_files.new_folder(path, "mend it"),
+        ):
+            self.fail("made")
+        self.assertEqual(os.listdir("."), ["file"] if kind == "file" else [])
 
     def test_advice(self):
         (self.folder / "a").write_text("a file")

@@ -7,9 +7,8 @@ import subprocess
 import sys
 
 from csml_tf import whole_files
-from csml_tf.training.stop_signals import Stopped
+from csml_tf.training.stop_signals import Stopped, free_signals
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 _KEPT_BYTES = 4096
 # Not the console command, which an environment that uses a checkout may lack.
 _COMMAND = (sys.executable, "-m", "csml_tf.cli")
@@ -18,7 +17,8 @@ _COMMAND = (sys.executable, "-m", "csml_tf.cli")
 def run(verb, arguments, lock=None):
     """Runs `csml-tf VERB` to its end; what it prints appears on stderr at once.
 
-    SIGTERM and Ctrl-C go to the child, which saves what it has done; then this ends, too.
+    SIGTERM, Ctrl-C and their like go to the child, which saves what it has done; then this
+    ends, too.
 
     Args:
         verb: one of `cli.VERBS`.
@@ -69,7 +69,7 @@ def _handing_on_signals(child):
         with contextlib.suppress(ProcessLookupError):
             child.send_signal(number)
 
-    handlers = {number: signal.signal(number, hand_on) for number in _STOPPING}
+    handlers = {number: signal.signal(number, hand_on) for number in free_signals()}
     try:
         yield received
     finally:

@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import errors, whole_files
+from csml_tf import errors, places, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
@@ -24,11 +24,21 @@ from csml_tf.zoo.training_state import TrainingState
 TO = ("torch", "detectron2")
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
+_NUM_NAMES = 3  # Of tensors that are left out, in the last line; the log has them all.
 _LEVEL = contract.STAGES[-1]  # The one that a foreign encoder has a head on.
 
 
 def convert(
-    output, checkpoint=None, model=None, arch=None, to=None, head=None, mean=None, std=None
+    output,
+    checkpoint=None,
+    model=None,
+    arch=None,
+    to=None,
+    head=None,
+    mean=None,
+    std=None,
+    prefix=None,
+    trust_model=False,
 ):
     """Makes a SavedModel of a PyTorch checkpoint, or a file for PyTorch of a SavedModel.
 
@@ -43,6 +53,9 @@ def convert(
         mean: three numbers as text, of each channel of values in [0, 1], that the images of
             `checkpoint` were normalised by; None for ImageNet's.
         std: the same.
+        prefix: of the names in `checkpoint` that count, where it has several copies of the
+            weights: "state_dict_ema"; None for all names.
+        trust_model: as for `registry.find_saved_model`.
 
     Returns:
         One line about the result.
@@ -56,19 +69,21 @@ def convert(
         if to is not None:
             raise InputError("--to goes with --model; a --checkpoint becomes a SavedModel.")
         mean, std = _numbers("mean", mean, _IMAGENET_MEAN), _numbers("std", std, _IMAGENET_STD)
-        return from_torch(checkpoint, output, arch, head, mean, std)
-    if to is None or arch or mean or std:
+        return from_torch(checkpoint, output, arch, head, mean, std, prefix)
+    if to is None or arch or mean or std or prefix:
         raise InputError("--model goes with --to=torch or --to=detectron2, --output and --head.")
-    return to_torch(model, output, to, bool(head))
+    return to_torch(model, output, to, bool(head), trust_model)
 
 
-def from_torch(checkpoint, output, arch, head, mean, std):
+def from_torch(checkpoint, output, arch, head, mean, std, prefix=None):
     """As `convert`, from PyTorch; `mean` and `std` are numbers."""
     output = pathlib.Path(output)
     if output.exists() and not (output / "saved_model.pb").is_file():
         raise InputError(f"{output} is there and no SavedModel: choose another --output.")
+    if places.is_inside(checkpoint, output):
+        raise InputError(f"{checkpoint} lies in {output}: choose another --output.")
     tensors = weight_files.read(checkpoint)
-    found = torch_layouts.find(tensors, head)
+    found = torch_layouts.find(tensors, head, prefix)
     network = architecture.recognize(found.backbone, arch)
     backbone = resnet.make_resnet(network.depth, network.width, network.stem)
     shapes = {layer.name: [w.shape for w in layer.weights] for layer in _with_weights(backbone)}
@@ -105,16 +120,19 @@ def from_torch(checkpoint, output, arch, head, mean, std):
         f"{output}: {network} of the layout {found.layout}, {len(tensors) - len(found.unused)} of "
         f"{len(tensors)} tensors used; projection head: {card['head']}"
         + (f"; for training to go on: {also}" if also else "")
+        + (f"; left out: {_shorten(found.unused)}" if found.unused else "")
     )
 
 
-def to_torch(model, output, to, head):
+def to_torch(model, output, to, head, trust_model=False):
     """As `convert`, to PyTorch."""
     output = pathlib.Path(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder: give --output the name of a file.")
-    directory = registry.find_saved_model(model)
-    loaded = registry.load_model(directory)
+    directory = registry.find_saved_model(model, trust_model)
+    if places.is_inside(output, directory):
+        raise InputError(f"{output} lies in the model itself: choose another --output.")
+    loaded = registry.open_saved_model(directory)
     layers = {layer.name: layer.get_weights() for layer in _with_weights(loaded)}
     batches = saved_model.read_card(directory).get("batches_tracked", 0)
     try:
@@ -170,6 +188,12 @@ def _make_head(linear_layers):
     head.build(tf.TensorShape([None, len(weights[0])]))
     head.set_weights(weights)
     return head
+
+
+def _shorten(names):
+    """The first of some names, and how many more there are."""
+    more = len(names) - _NUM_NAMES
+    return ", ".join(names[:_NUM_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _describe_head(found):

@@ -1,10 +1,12 @@
 """PyTorch's own files, `.pth` and `.pth.tar`; the one module that imports torch.
 
 They are pickles, which may run any code when they are opened. So they are opened by PyTorch's
-weights-only loader alone, which makes tensors and plain containers and refuses all else.
+weights-only loader alone, which makes tensors and plain containers and refuses all else. Of some
+plain data beside the weights, such as settings of OmegaConf, it makes nothing.
 """
 
 import argparse
+import collections
 import pickle
 import re
 import warnings
@@ -13,6 +15,15 @@ import numpy as np
 
 from csml_tf import errors
 from csml_tf.errors import InputError
+
+_REFUSED = re.compile(r"GLOBAL ([\w.]+)")
+# Settings and figures that codes keep beside the weights.
+_PLAIN = re.compile(
+    r"numpy(\._?core)?\.multiarray\.scalar|numpy\.dtype|numpy\.dtypes\.\w+|_codecs\.encode"
+    r"|omegaconf\.[\w.]+|typing\.\w+|pathlib\.\w+|datetime\.\w+|uuid\.UUID"
+    r"|(__builtin__|builtins)\.(list|dict|set|tuple|int|float|str|bool|object)"
+)
+_MAX_KINDS = 50
 
 
 def read(path):
@@ -31,20 +42,20 @@ def read(path):
             would need more than tensors and plain containers.
     """
     torch = _import_torch()
+    tensors = {}
     try:
-        # What SwAV and DINO keep beside their weights; it has attributes and no code.
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Of old storage classes.
-            content = torch.load(path, map_location="cpu", weights_only=True)
+        content = _load(torch, path)
+        _collect(torch, content, "", tensors)
     except pickle.UnpicklingError as error:
         raise _explain(path, error) from error
     except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
+        # A RecursionError is a RuntimeError.
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} cannot be read ({errors.first_line(error)}): it is damaged, cut off or no "
             "checkpoint; fetch it again."
         ) from error
-    tensors = {}
-    _collect(torch, content, "", tensors)
     return tensors
 
 
@@ -57,6 +68,40 @@ def write(path, tensors):
     torch = _import_torch()
     # A copy, because torch.from_numpy wants memory that may be written to.
     torch.save({name: torch.from_numpy(np.array(a)) for name, a in tensors.items()}, path)
+
+
+class _Ignored:
+    """Stands for plain data beside the weights, and takes everything without looking at it."""
+
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+    def __setitem__(self, key, value):
+        pass
+
+
+def _load(torch, path):
+    """The file's content; what is plain data by its name is `_Ignored`, whose code is ours."""
+    # What SwAV and DINO keep beside their weights; both have no code that would run.
+    known = [argparse.Namespace, collections.defaultdict]
+    while True:
+        try:
+            with torch.serialization.safe_globals(known), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Of old storage classes.
+                return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            refused = _REFUSED.search(str(error))
+            if not refused or not _PLAIN.fullmatch(refused[1]) or len(known) > _MAX_KINDS:
+                raise
+            module, _, name = refused[1].rpartition(".")
+            # PyTorch knows a class by these two names, and makes ours in place of theirs.
+            known.append(type(name, (_Ignored,), {"__module__": module}))
 
 
 def _import_torch():
@@ -93,7 +138,7 @@ def _to_numpy(torch, name, tensor):
 
 
 def _explain(path, error):
-    refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+    refused = _REFUSED.search(str(error))
     if refused:
         return InputError(
             f"{path} asks for {refused[1]}, and only tensors and plain containers are loaded, "

@@ -46,6 +46,13 @@ LAYOUTS = (
         ("encoder_k.net.fc.",),
     ),
     Layout(
+        "MoCo of mmselfsup and OpenSelfSup",
+        "encoder_q.0.",
+        "encoder_k.0.",
+        ("encoder_q.1.mlp.",),
+        ("encoder_k.1.mlp.",),
+    ),
+    Layout(
         "MoCo v1 and v2, CsMl's authors",
         "encoder_q.",
         "encoder_k.",
@@ -98,6 +105,10 @@ LAYOUTS = (
 )
 
 
+# Batch norms for further views of an image, in timm; the network is run without them.
+_AUXILIARY = ".aux_bn."
+
+
 @dataclasses.dataclass
 class Found:
     """The parts of a checkpoint that we have a use for.
@@ -126,13 +137,15 @@ class Found:
     unused: list
 
 
-def find(tensors, take_head=None):
+def find(tensors, take_head=None, prefix=None):
     """Recognises a checkpoint's layout and takes it apart.
 
     Args:
         tensors: {name: array}, all of the file.
         take_head: False leaves the head; True takes one linear layer after the encoder for a
             head even where the layout lets it be a classifier, and wants a head.
+        prefix: of the canonical names that count, with or without a dot at its end; None for
+            all.
 
     Returns:
         `Found`; neither depth nor shapes of the backbones have been looked at.
@@ -148,6 +161,8 @@ def find(tensors, take_head=None):
             "The checkpoint has tensors whose names differ in a wrapper such as module. alone: "
             "save the state_dict of the network that is wanted."
         )
+    if prefix is not None:
+        by_name, roots = _choose_copy(by_name, roots, prefix)
     layout, outer = _choose(by_name, roots)
     parts = _Parts(by_name)
 
@@ -178,19 +193,21 @@ def find(tensors, take_head=None):
 def _choose(by_name, roots):
     """-> (layout, what stands before its prefixes)."""
     for layout in LAYOUTS:
-        for root in roots:
-            outer = root[: len(root) - len(layout.encoder)]
-            if root != outer + layout.encoder or (outer and not outer.endswith(".")):
-                continue
-            if layout.encoder == "" and len(roots) > 1:
-                continue
-            if all(_under(by_name, outer + marker) for marker in layout.markers):
-                return layout, outer
+        outers = [root[: len(root) - len(layout.encoder)] for root in roots]
+        fitting = [
+            outer
+            for outer, root in zip(outers, roots)
+            if root == outer + layout.encoder
+            and (not outer or outer.endswith("."))
+            and (layout.encoder or len(roots) == 1)
+            and all(_under(by_name, outer + marker) for marker in layout.markers)
+        ]
+        if len(fitting) > 1:
+            raise _several([outer + layout.encoder for outer in fitting])
+        if fitting:
+            return layout, fitting[0]
     if roots:
-        raise InputError(
-            f"The checkpoint has several ResNets, under {', '.join(map(repr, roots))}, and no "
-            "layout that is known: save the state_dict of the one that is wanted."
-        )
+        raise _several(roots)
     kind = architecture.describe_other(by_name)
     if kind:
         raise InputError(f"The checkpoint is of {kind}: only ResNets can be converted.")
@@ -198,6 +215,26 @@ def _choose(by_name, roots):
     raise InputError(
         f"The checkpoint holds {len(by_name)} tensors ({some}, ..) and no ResNet in a layout "
         "that is known: docs/conversion.md lists them."
+    )
+
+
+def _choose_copy(by_name, roots, prefix):
+    """-> the two without what is not under the prefix."""
+    start = prefix if prefix.endswith(".") or not prefix else f"{prefix}."
+    chosen = [root for root in roots if root.startswith(start)]
+    if not chosen:
+        known = ", ".join(repr(root) for root in roots) or "none"
+        raise InputError(
+            f"There is no ResNet under --prefix={prefix}: the checkpoint has {known}; give one of "
+            "these, or how it begins."
+        )
+    return {name: a for name, a in by_name.items() if name.startswith(start)}, chosen
+
+
+def _several(roots):
+    return InputError(
+        f"The checkpoint has several ResNets, under {', '.join(map(repr, roots))}: say which one "
+        f"is wanted, --prefix={roots[-1].rstrip('.')} for example."
     )
 
 
@@ -220,7 +257,7 @@ class _Parts:
         tensors = {
             name: array
             for name, array in _under(self._by_name, prefix).items()
-            if name.startswith(("conv1.", "bn1.", "layer"))
+            if name.startswith(("conv1.", "bn1.", "layer")) and _AUXILIARY not in name
         }
         self.taken.update(prefix + name for name in tensors)
         return tensors

@@ -32,6 +32,11 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     Raises:
         InputError: if the data set cannot be found.
     """
+    if dataset.startswith((".", "/", "~")) or not dataset:
+        raise InputError(
+            f"{dataset!r} is no name of a data set: for the images of a folder say "
+            f"folder:{dataset or 'DIR'}."
+        )
     # "folder:DIR" begins with "folder:", and so does "folder+top:DIR", which has an option; the
     # kind without a prefix, "digits", is its whole name.
     start, colon, _ = dataset.partition(":")
@@ -175,7 +180,15 @@ def _open_tfds(dataset, data_dir, download):
     # Here, so that folders and digits can be read where TFDS cannot be imported.
     from csml_tf.data.sources import tfds
 
-    return tfds.open_splits(dataset, data_dir, download)
+    try:
+        return tfds.open_splits(dataset, data_dir, download)
+    except InputError as error:
+        if not os.path.isdir(dataset):
+            raise
+        raise InputError(
+            f"{str(error).rstrip('.')}; there is a folder of that name: say folder:{dataset} for "
+            "its images."
+        ) from error
 
 
 # A new kind of data set is a file in sources/ and a row here: what its strings begin with, up to

@@ -53,7 +53,7 @@ class FrozenEncoder:
         )
         try:
             self._loaded = tf.saved_model.load(self.directory)
-        except (OSError, ValueError, tf.errors.OpError) as error:
+        except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise InputError(
                 f"The model in {directory} cannot be read ({first_line(error)}): export it again."
             ) from error

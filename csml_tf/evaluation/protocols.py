@@ -3,6 +3,7 @@
 import inspect
 import time
 
+from csml_tf import setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn, protocol_card
 from csml_tf.evaluation.linear import cached as linear_cached
@@ -76,7 +77,7 @@ def known_settings(name):
 
 
 def check_settings(names, settings):
-    """Raises `InputError` unless each setting means something to at least one protocol."""
+    """Raises `InputError` unless each setting means something to a protocol, and can be."""
     known = list(dict.fromkeys(setting for name in names for setting in known_settings(name)))
     for setting in settings:
         if setting not in known:
@@ -84,3 +85,4 @@ def check_settings(names, settings):
                 f"--{setting} means nothing to --protocol={' or '.join(names)}, which knows "
                 f"{', '.join(f'--{each}' for each in known)}: leave it out."
             )
+    setting_rules.check(settings)

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.errors import InputError
@@ -166,9 +166,10 @@ def _check_precision(format_, precision, dataset):
 
 def _check_output(directory, output):
     """Whether the folder may be replaced by an export of `directory`."""
-    here, there = output.resolve(), directory.resolve()
-    if here == there or here in there.parents:
+    if places.is_inside(directory, output):
         raise InputError(f"{output} holds the model to be exported: choose another --output.")
+    if places.is_inside(output, directory):
+        raise InputError(f"{output} lies in the model to be exported: choose another --output.")
     is_free = not output.exists() or (output.is_dir() and not any(output.iterdir()))
     if not is_free and not (output.is_dir() and model_card.read(output)):
         raise InputError(

@@ -27,6 +27,7 @@ import pathlib
 
 from csml_tf import whole_files
 from csml_tf.errors import InputError
+from csml_tf.value_rules import each, fields, number, text, whole
 
 # SavedModel's own place for files that are not part of the graph.
 EXTRA_ASSETS = pathlib.Path("assets.extra")
@@ -46,6 +47,19 @@ features = encoder(images)""",
 
 encoder = tf.lite.Interpreter("DIR/encoder.tflite").get_signature_runner()
 features = encoder(images=images)["features"]""",
+}
+
+
+_SHOWN = 60  # Characters of a wrong value.
+_ENTRIES = {
+    **dict.fromkeys(("id", "format", "precision", "data", "data_fingerprint"), text()),
+    **dict.fromkeys(("trained_by", "csml_tf", "commit", "command", "licence"), text()),
+    **dict.fromkeys(("image_size", "resize_size", "feature_dim"), whole(1)),
+    **dict.fromkeys(("epochs", "batches_tracked"), whole(0)),
+    "recipe": fields({}),
+    "curve": each(fields({"epoch": number(), "loss": number()})),
+    "metrics": each(fields({"name": text(), "value": number(), "protocol": text()})),
+    "parity": fields({"text": text()}),
 }
 
 
@@ -72,17 +86,32 @@ def read(folder):
     """The card of a folder, or {} where there is none.
 
     Raises:
-        InputError: if it is damaged.
+        InputError: if it is damaged, or an entry is not what it should be.
     """
     for path in (pathlib.Path(folder, EXTRA_ASSETS, _NAME), pathlib.Path(folder, _NAME)):
         if path.exists():
             try:
-                return json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
+                card = json.loads(path.read_text(encoding="utf-8"))
+                json.dumps(card, ensure_ascii=False).encode()  # Half a surrogate is no text.
+            except (OSError, ValueError, RecursionError) as error:
                 raise InputError(
                     f"The model card in {path} is no JSON ({error}): export the model again."
                 ) from error
+            _check(card, path)
+            return card
     return {}
+
+
+def _check(card, path):
+    """Raises `InputError` unless all entries that are known have their types."""
+    advice = f"mend the model card in {path}, or delete it to go without"
+    if not isinstance(card, dict):
+        raise InputError(f"The model card is no JSON object: {advice}.")
+    for name, rule in _ENTRIES.items():
+        wanted = rule(card[name]) if card.get(name) is not None else None
+        if wanted:
+            value = repr(card[name])
+            raise InputError(f"The card's {name} must be {wanted}, got {value[:_SHOWN]}: {advice}.")
 
 
 def metric(name, value, protocol):

@@ -1,6 +1,8 @@
-"""The SavedModel that a run leaves: stock Keras layers, three signatures, a card."""
+"""The SavedModel that a run leaves: stock Keras layers, four signatures, a card."""
 
 import pathlib
+import zipfile
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +15,9 @@ from csml_tf.models.backbones import contract
 from csml_tf.quiet import quiet
 
 _TRAINING_STATE = model_card.EXTRA_ASSETS / "training_state.npz"
+_BATCH_SHAPE = [None, None, None, 3]
+# No image in [0, 1], however it was resampled or normalised, gets there; one of 0 to 255 does.
+_FAR_ABOVE_ONE = 10.0
 # Layers of an export that others look for by name.
 _RESERVED = {"images", "normalize", "features", *contract.STAGES}
 
@@ -82,7 +87,7 @@ def _find_stages(model):
 
 
 def export(encoder, directory, mean, std, card, training_state=None):
-    """Writes a SavedModel with the signatures serving_default, embed and endpoints.
+    """Writes a SavedModel with the signatures that `save` names, and its card.
 
     Args:
         encoder: as for `make_export_models`; without a level there is no signature embed.
@@ -109,6 +114,11 @@ def without_head(model):
 def save(model, folder):
     """Writes the SavedModel alone, without its card.
 
+    The signatures "serving_default" (features), "embed" (embedding) and "endpoints" (maps and
+    features) take `images`, [batch, height, width, 3] float32 RGB in [0, 1], and refuse values
+    far above 1; "serving_uint8" (features) takes `images_uint8`, of 0 to 255. All refuse tensors
+    of another rank, which a server would otherwise hand to a convolution that ends the process.
+
     TF Hub's interface for models that are trained on, a function `__call__(images,
     training)`, `variables`, `trainable_variables` and `regularization_losses`, is what Keras
     saves of itself.
@@ -119,26 +129,45 @@ def save(model, folder):
     """
     endpoints_model = make_endpoints_model(model)
     head = getattr(model, "projection_head", None)
-    spec = tf.TensorSpec([None, None, None, 3], tf.float32, name="images")
+    spec = tf.TensorSpec(_BATCH_SHAPE, tf.float32, name="images")
+    bytes_spec = tf.TensorSpec(_BATCH_SHAPE, tf.uint8, name="images_uint8")
 
     @tf.function(autograph=False, input_signature=[spec])
     def serving_default(images):
-        return {"features": model(images, training=False)}
+        return {"features": model(_checked(images), training=False)}
+
+    @tf.function(autograph=False, input_signature=[bytes_spec])
+    def serving_uint8(images):
+        images = tf.ensure_shape(images, _BATCH_SHAPE)
+        return {"features": model(tf.cast(images, tf.float32) / 255.0, training=False)}
 
     @tf.function(autograph=False, input_signature=[spec])
     def embed(images):
-        return {"embedding": head(model(images, training=False))}
+        return {"embedding": head(model(_checked(images), training=False))}
 
     @tf.function(autograph=False, input_signature=[spec])
     def endpoints(images):
-        return endpoints_model(images, training=False)
+        return endpoints_model(_checked(images), training=False)
 
-    signatures = {"serving_default": serving_default, "endpoints": endpoints}
+    signatures = {
+        "serving_default": serving_default,
+        "serving_uint8": serving_uint8,
+        "endpoints": endpoints,
+    }
     if head is not None:
         signatures["embed"] = embed
     with quiet():
         model.save(folder, save_format="tf", signatures=signatures)
     (folder / model_card.EXTRA_ASSETS).mkdir()
+
+
+def _checked(images):
+    """The images; an error in their place where they are no batch, or no floats in [0, 1]."""
+    images = tf.ensure_shape(images, _BATCH_SHAPE)
+    in_range = tf.logical_not(tf.reduce_max(images) > _FAR_ABOVE_ONE)  # NaN passes.
+    message = "images are floats in [0, 1]: divide by 255, or call the signature serving_uint8"
+    with tf.control_dependencies([tf.debugging.Assert(in_range, [message])]):
+        return tf.identity(images)
 
 
 def load(directory):
@@ -155,11 +184,15 @@ def load(directory):
     """
     try:
         model = tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
         raise InputError(
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."
         ) from error
+    for layer in getattr(model, "submodules", []):  # Those of the projection head, too.
+        if isinstance(layer, tf.keras.layers.InputLayer):
+            # Newer versions of Keras write it down, and older ones do not take it.
+            getattr(layer, "_config", {}).pop("optional", None)
     if not _find_stages(model):
         raise InputError(
             f"The SavedModel in {directory} is not one that this package wrote: there is nothing "
@@ -174,12 +207,22 @@ def read_card(directory):
 
 
 def read_training_state(directory):
-    """What `export` was given for training to go on from, {name: array}, or {} without any."""
+    """What `export` was given for training to go on from, {name: array}, or {} without any.
+
+    Raises:
+        InputError: if the file is damaged.
+    """
     path = pathlib.Path(directory) / _TRAINING_STATE
     if not path.exists():
         return {}
-    with np.load(path) as arrays:
-        return dict(arrays)
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+        raise InputError(
+            f"{path} is damaged ({errors.first_line(error)}): delete it to begin without its key "
+            "encoder and queue, or export the model again."
+        ) from error
 
 
 def _copy_backbone(backbone, images):

@@ -63,6 +63,8 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     if is_file and output.exists():
         there = file_format.read_card(output)
         refuse_another(there, card, output)
+        if not {"num_features", "feature_dim", "bad_paths"} <= {*there}:
+            raise InputError(f"{output} is damaged: delete it, and repeat the command.")
         return f"{output} is there already: {_describe(there)}"
     parts = PartFolder(f"{output}.parts" if is_file else output, file_format, card)
     with whole_files.hold(parts.path, "--output"):
@@ -129,7 +131,14 @@ def _save(parts, number, source, pending):
 
 def _sum_up(parts, file_format):
     """{"num_features", "bad_paths"} of all parts."""
-    counts, bad_paths = zip(*(file_format.read_bad_paths(file) for file in parts.files()))
+
+    def read(file):
+        try:
+            return file_format.read_bad_paths(file)
+        except files.NO_FILE_OF_OURS as error:
+            raise InputError(f"{file} is damaged: delete it, and repeat the command.") from error
+
+    counts, bad_paths = zip(*map(read, parts.files()))
     return {
         "num_features": sum(counts),
         "bad_paths": [name for names in bad_paths for name in names],

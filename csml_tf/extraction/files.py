@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import zipfile
+import zlib
 from typing import Any
 
 import numpy as np
@@ -45,8 +46,8 @@ class NpzFile:
         """The card that a file was written with; {} for one from elsewhere."""
         try:
             with np.load(path) as arrays:
-                return json.loads(str(arrays["card"]))
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                return _as_card(arrays["card"])
+        except NO_FILE_OF_OURS:
             return {}
 
     def write(self, path, rows, card):
@@ -108,8 +109,8 @@ class ParquetFile:
     def read_card(self, path):
         """The card that a file was written with; {} for one from elsewhere."""
         try:
-            return json.loads(self._arrow.parquet.read_schema(path).metadata[b"card"])
-        except (OSError, ValueError, KeyError, TypeError):
+            return _as_card(self._arrow.parquet.read_schema(path).metadata[b"card"].decode())
+        except NO_FILE_OF_OURS:
             return {}
 
     def write(self, path, rows, card):
@@ -153,6 +154,18 @@ class ParquetFile:
 
 
 FORMATS: dict[str, Any] = {"npz": NpzFile, "parquet": ParquetFile}
+
+
+# An empty file, an array alone, an archive that is cut off, other JSON, ...
+NO_FILE_OF_OURS = (
+    *(OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RecursionError),
+    *(zipfile.BadZipFile, zlib.error, AttributeError),
+)
+
+
+def _as_card(text):
+    card = json.loads(str(text))
+    return card if isinstance(card, dict) else {}
 
 
 def _write_stacked(archive, name, parts):

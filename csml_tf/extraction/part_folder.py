@@ -62,7 +62,8 @@ class PartFolder:
             return
         try:
             there = json.loads(path.read_text())
-        except ValueError as error:
+            there["part_images"]  # A card of ours has it.
+        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
             raise InputError(f"{path} is damaged: delete the folder {self.path}.") from error
         refuse_another(there, self._card, self.path)
 

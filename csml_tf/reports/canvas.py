@@ -77,6 +77,7 @@ def save(drawn, path):
     Raises:
         InputError: if the file cannot be written.
     """
+    _take_words_as_they_are(drawn)
     with whole_files.new_file(path, ADVICE) as temporary:
         drawn.savefig(temporary, format="png", dpi=_DOTS_PER_INCH)
 
@@ -85,11 +86,22 @@ def svg_uri(drawn):
     """A figure as a data URI of SVG, letters as outlines: no font is asked for."""
     import matplotlib
 
+    _take_words_as_they_are(drawn)
     buffer = io.StringIO()
     # The salt and the missing date: the same figure gives the same text.
     with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "csml_tf"}):
         drawn.savefig(buffer, format="svg", metadata={"Date": None})
     return data_uri(buffer.getvalue().encode(), "image/svg+xml")
+
+
+def _take_words_as_they_are(drawn):
+    """A class, a folder or a run may be named "5$ and 10$", which would be read as a formula."""
+    from matplotlib.text import Text
+
+    for text in drawn.findobj(Text):
+        text.set_parse_math(False)
+        # In a font that lacks a letter a box stands for it; half a letter stands for nothing.
+        text.set_text(text.get_text().encode(errors="replace").decode())
 
 
 def data_uri(content, media_type):

@@ -10,6 +10,7 @@ from csml_tf.data import catalog
 from csml_tf.data.sources import base
 from csml_tf.errors import InputError
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
+from csml_tf.export import trust
 from csml_tf.reports import (
     canvas,
     confusion,
@@ -138,6 +139,7 @@ def _open(record, dataset, data_dir, max_train_images, seed):
         sentence = "The run has exported no encoder yet: let csml-tf train finish it."
         return _Data(pretrain, None, None, False, None, sentence)
     try:
+        trust.check(record.directory.saved_model)
         encoder = FrozenEncoder(record.directory.saved_model)
     except InputError as error:
         return _Data(pretrain, None, None, False, None, str(error))

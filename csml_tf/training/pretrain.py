@@ -14,7 +14,7 @@ from csml_tf.methods.method import TrainingModel
 from csml_tf.training import assembly, checkpoint, workers
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch import Epoch
-from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.run_directory import RunDirectory, without_places
 from csml_tf.training.stop_signals import StopSignals
 from csml_tf.training.user_callbacks import UserCallbacks
 
@@ -66,7 +66,7 @@ def run(
     assembled = assembly.assemble(parts, source, strategy, center_view)
     model = assembled.model
     text = settings()
-    workers.check_same_settings(strategy, f"{text}\n{source.fingerprint}")
+    workers.check_same_settings(strategy, f"{without_places(text)}\n{source.fingerprint}")
 
     with workers.own_directory(strategy, run_directory) as own_directory:
         own_directory.claim(text, source)

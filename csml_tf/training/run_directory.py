@@ -1,17 +1,26 @@
 """The folder of a run: what lies where, and to which recipe it belongs."""
 
 import ast
+import contextlib
 import json
 import pathlib
 import re
 
-from csml_tf import code_version, whole_files
+from csml_tf import code_version, errors, whole_files
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
 _FINGERPRINT = "DATA_FINGERPRINT"
-# What a run may change on the way, because it changes no result.
-_FREE_SETTINGS = ("CHECKPOINT_EVERY_STEPS", "pretrain.checkpoint_every_steps")
+# What a run may change on the way: how it computes and what it measures, nothing that it learns.
+_FREE_SETTINGS = (
+    *("CHECKPOINT_EVERY_STEPS", "pretrain.checkpoint_every_steps"),
+    *("JIT_COMPILE", "pretrain.jit_compile", "AUGMENT_ON", "pretrain.augment_on"),
+    *("MONITOR_EVERY_EPOCHS", "KnnMonitor.every_epochs", "MONITOR_LAYER", "KnnMonitor.layer"),
+    *("LINEAR_EVERY_EPOCHS", "LinearMonitor.every_epochs", "LinearMonitor.layer"),
+    *("KnnEvaluation.k", "KnnEvaluation.temperature", "LinearEvaluation.l2"),
+)
+# Where something lies, and what tells whether it is the same in another place.
+_PLACES = {"DATASET": _FINGERPRINT, "INIT_FROM": "INIT_FINGERPRINT"}
 # A comment that says something about the run: "# Recipe: r50.gin".
 _NOTE = re.compile(r"^# ([A-Z][\w ]*): (.+)$", re.MULTILINE)
 
@@ -53,6 +62,8 @@ class RunDirectory:
         self.tensorboard = self.path / "tensorboard"
         self.metrics = self.path / "metrics.jsonl"
         self.saved_model = self.path / "saved_model"
+        folders = [self.checkpoints, *self.checkpoints.parents]
+        self._made = [folder for folder in folders if not folder.exists()]
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -64,11 +75,13 @@ class RunDirectory:
     def claim(self, config_text, source):
         """Writes the run's configuration, or checks that it is the one already here.
 
-        A comment, "# Code: ...", says which version and commit the run began with.
+        A comment, "# Code: ...", says which version and commit the run began with. Without a
+        checkpoint nothing is lost, so the folder is claimed anew.
 
         Args:
             config_text: the settings, one `name = value` per line; lines that begin
-                with "#" do not count. How often checkpoints are written may change.
+                with "#" do not count. How the run computes and what it measures may change, and
+                so may the places of what has the same fingerprint.
             source: `sources.base.ImageSource` of the training images.
 
         Raises:
@@ -76,18 +89,23 @@ class RunDirectory:
                 or on other images.
         """
         config_text = f"{config_text.rstrip()}\n{_FINGERPRINT} = {source.fingerprint!r}\n"
-        there = _settings(self.config.read_text()) if self.config.exists() else None
         here = _settings(config_text)
-        if there == here:
+        there = self.read_settings() if self.config.exists() and self.has_checkpoints() else here
+        new = not self.config.exists() or there is here
+        # Of a model that the run began with long ago, and that is not there any more.
+        gone = _PLACES["INIT_FROM"]
+        if gone in there and "INIT_FROM" in here and gone not in here:
+            here[gone] = there[gone]
+            config_text += f"{gone} = {there[gone]}\n"
+        if not new and there == here:
             return
-        if there is None or _what_counts(there) == _what_counts(here):
-            code = self.read_notes().get("Code") or code_version.describe()
-            whole_files.write(self.config, f"# Code: {code}\n{config_text}")
+        names = _differing(there, here)
+        if not names:
+            code = "" if new else self.read_notes().get("Code")
+            whole_files.write(
+                self.config, f"# Code: {code or code_version.describe()}\n{config_text}"
+            )
             return
-        there, here = _what_counts(there), _what_counts(here)
-        names = [n for n in sorted({*there, *here}) if there.get(n) != here.get(n)]
-        # Another DATASET has other images, too.
-        names.sort(key=lambda n: n == _FINGERPRINT)
         if names == [_FINGERPRINT] and _FINGERPRINT in there:
             raise InputError(
                 f"The images of {source.name} have changed since the run in {self.path} began "
@@ -100,6 +118,20 @@ class RunDirectory:
             f"{there.get(name, 'not set')} there and {here.get(name, 'not set')} here): choose "
             "another --model_dir, or repeat the command with the settings in its config.gin."
         )
+
+    def leave(self):
+        """Removes what a start that was refused has made: no checkpoint, nothing to go on from."""
+        if self.has_checkpoints():
+            return
+        if self.path in self._made:
+            self.config.unlink(missing_ok=True)
+        for folder in self._made:
+            with contextlib.suppress(OSError):  # It holds something else by now.
+                folder.rmdir()
+
+    def has_checkpoints(self):
+        """Whether there is anything that a run could go on from."""
+        return any(not path.is_dir() for path in self.checkpoints.glob("ckpt-*"))
 
     def read_settings(self):
         """{name: value} of `config.gin`, values as they are written there."""
@@ -119,18 +151,25 @@ class RunDirectory:
         lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
+                row = json.loads(line)
+                row["epoch"] + row.get("loss", 0)  # Both are numbers.
+                rows.append(row)
+            except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
                 if number < len(lines):
                     raise InputError(
-                        f"Line {number} of {self.metrics} is no JSON ({error.msg}): mend or "
-                        "delete it."
+                        f"Line {number} of {self.metrics} is no JSON of an epoch "
+                        f"({errors.first_line(error)}): mend or delete it."
                     ) from error
         return rows
 
     def dataset(self):
         """The data set string that the run was started with."""
-        return ast.literal_eval(_settings(self.config.read_text())["DATASET"])
+        try:
+            return ast.literal_eval(self.read_settings()["DATASET"])
+        except (KeyError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"{self.config} has no DATASET that can be read: name one with --dataset."
+            ) from error
 
     def summary(self):
         """One line about a finished run."""
@@ -156,8 +195,23 @@ class RunDirectory:
             file.write(json.dumps(row) + "\n")
 
 
-def _what_counts(settings):
-    return {name: value for name, value in settings.items() if name not in _FREE_SETTINGS}
+def without_places(config_text):
+    """The settings that all workers have in common: {name: value}, without where things lie."""
+    return {name: value for name, value in _settings(config_text).items() if name not in _PLACES}
+
+
+def _differing(there, here):
+    """Names of the settings that count and differ, the first ones first to be told."""
+    free = {*_FREE_SETTINGS}
+    for place, fingerprint in _PLACES.items():
+        known = there.get(fingerprint)
+        if known is not None and known == here.get(fingerprint):
+            free.add(place)
+        elif known is None and place == "INIT_FROM":  # Of a run from before there was one.
+            free.add(fingerprint)
+    names = [n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)]
+    # Another DATASET has other images, too.
+    return sorted(names, key=lambda n: n in _PLACES.values())
 
 
 def _settings(config_text):

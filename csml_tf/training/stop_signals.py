@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: a run ends where nothing is lost."""
+"""SIGTERM, Ctrl-C and what clusters and terminals send: a run ends where nothing is lost."""
 
 import contextlib
 import os
@@ -8,7 +8,13 @@ import threading
 
 from absl import logging
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+# A terminal that closes sends SIGHUP; clusters warn by SIGUSR1, SIGUSR2 or SIGXCPU before the end.
+_STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+    if hasattr(signal, name)  # Windows has the first two.
+)
+_ALWAYS = (signal.SIGTERM, signal.SIGINT)
 _END_WATCH = b"\0"  # No signal has the number 0.
 
 
@@ -26,16 +32,22 @@ class Stopped(BaseException):
         super().__init__(f"Stopped by {self.signal.name} {where}: repeat the command to go on.")
 
 
+def free_signals():
+    """Those of the signals that may be handled: nobody ignores them or has a use of his own."""
+    return [one for one in _STOPPING if one in _ALWAYS or signal.getsignal(one) is signal.SIG_DFL]
+
+
 class StopSignals:
-    """Within it, SIGTERM and SIGINT are noted until the run asks for them with `check`.
+    """Within it, SIGTERM, SIGINT and their like are noted until the run asks for them by `check`.
 
     Args:
         agree: function from the number of this worker's signal, 0 for none, to that of any
             worker's, the same on all; every worker has to `check` at the same places.
 
     A second SIGINT ends the process at once, in the middle of a step too. Outside the main
-    thread, where Python handles no signals, nothing is ever noted. Leaving puts the handlers
-    back that were there before.
+    thread, where Python handles no signals, nothing is ever noted, and neither are those of the
+    others that are ignored, as SIGHUP under nohup, or have a handler already. Leaving puts the
+    handlers back that were there before.
 
     Attributes:
         received: number of the first signal; None before.
@@ -54,8 +66,10 @@ class StopSignals:
             # The interpreter runs `_note` between two calls into TensorFlow, and tells the
             # watcher at once.
             self._old_writer = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-            self._old_handlers = {one: signal.signal(one, self._note) for one in _STOPPING}
-            self._watcher = threading.Thread(target=_watch, args=[reader], daemon=True)
+            self._old_handlers = {one: signal.signal(one, self._note) for one in free_signals()}
+            self._watcher = threading.Thread(
+                target=_watch, args=[reader, {*self._old_handlers}], daemon=True
+            )
             self._watcher.start()
         return self
 
@@ -109,14 +123,14 @@ class StopSignals:
             raise Stopped(self.received, f"while {self._doing}, which will be done again")
 
 
-def _watch(reader):
+def _watch(reader, stopping):
     """Answers signals that come while the main thread is inside a step of minutes."""
     received = []
     while True:
         number = os.read(reader, 1)[0]
         if number == _END_WATCH[0]:
             break
-        if number not in _STOPPING:
+        if number not in stopping:
             continue
         name = signal.Signals(number).name
         if not received:

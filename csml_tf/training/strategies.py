@@ -36,7 +36,7 @@ def make(name, tpu=None, worker_timeout_s=1800):
         raise InputError("--tpu names a TPU, so it needs --strategy=tpu.")
     if name == "tpu":
         return _make_tpu_strategy(tpu)
-    if name == "multi_worker" or (name == "auto" and len(_read_workers()) > 1):
+    if name == "multi_worker" or (name == "auto" and len(_read_workers(False)) > 1):
         return _make_multi_worker_strategy(worker_timeout_s)
     num_gpus = len(tf.config.list_physical_devices("GPU"))
     logging.info("TensorFlow %s sees %s.", tf.__version__, _count_gpus(num_gpus))
@@ -59,7 +59,7 @@ def is_chief(strategy):
 
 
 def _make_multi_worker_strategy(worker_timeout_s):
-    workers = _read_workers()
+    workers = _read_workers(True)
     if not workers:
         raise InputError(
             "--strategy=multi_worker reads the cluster from the environment variable TF_CONFIG, "
@@ -96,16 +96,20 @@ def _make_tpu_strategy(tpu):
     return strategy
 
 
-def _read_workers():
-    """Addresses of all workers in TF_CONFIG, the chief first; none where it is not set."""
+def _read_workers(check_task):
+    """Addresses of all workers in TF_CONFIG, the chief first; none where it names none."""
     text = os.environ.get(_CLUSTER, "")
     if not text:
         return []
     try:
         config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        workers = [*cluster.get("chief", []), *cluster.get("worker", [])]
-        known = int(task["index"]) < len(cluster[task["type"]])
+        cluster = config.get("cluster", {})
+        workers = [*_addresses(cluster, "chief").values(), *_addresses(cluster, "worker").values()]
+        if not workers or not check_task:
+            return workers
+        task = config["task"]
+        tasks = _addresses(cluster, task["type"])
+        known = int(task["index"]) in tasks
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"The environment variable TF_CONFIG cannot be read ({error!r}): write it as "
@@ -114,9 +118,18 @@ def _read_workers():
     if not known:
         raise InputError(
             f"TF_CONFIG says that this is {task['type']} {task['index']}, but its cluster has "
-            f"only {len(cluster[task['type']])}: count from 0."
+            f"only {len(tasks)}: count from 0."
         )
     return workers
+
+
+def _addresses(cluster, kind):
+    """{index: address} of one kind of task, as a list or, of a sparse cluster, as a table."""
+    tasks = cluster.get(kind, [])
+    if isinstance(tasks, str):
+        tasks = [tasks]
+    pairs = tasks.items() if isinstance(tasks, dict) else enumerate(tasks)
+    return {int(index): address for index, address in pairs}
 
 
 def _count_gpus(num_gpus):

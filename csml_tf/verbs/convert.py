@@ -24,9 +24,20 @@ _HEAD = flags.DEFINE_bool(
     "head", None, "Whether the projection head comes along; default: from PyTorch where it fits."
 )
 
+_PREFIX = flags.DEFINE_string(
+    "prefix", None, "Of the names in --checkpoint: which of several copies, state_dict_ema."
+)
+_TRUST_MODEL = flags.DEFINE_bool(
+    "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
+)
+
 
 def main(argv):
     del argv
     source = {"checkpoint": _CHECKPOINT.value, "model": _MODEL.value, "to": _TO.value}
     images = {"mean": _MEAN.value, "std": _STD.value}
-    print(convert.convert(_OUTPUT.value, **source, arch=_ARCH.value, head=_HEAD.value, **images))
+    options = {"arch": _ARCH.value, "head": _HEAD.value, "prefix": _PREFIX.value}
+    line = convert.convert(
+        _OUTPUT.value, **source, **options, **images, trust_model=_TRUST_MODEL.value
+    )
+    print(line)

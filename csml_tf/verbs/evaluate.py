@@ -30,6 +30,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data set
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
 _STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], "Devices.")
+_TRUST_MODEL = flags.DEFINE_bool(
+    "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
+)
 _JSON = flags.DEFINE_string(
     "json", None, "Also write the protocol card here, and as .txt beside; a list if several."
 )
@@ -77,7 +80,7 @@ def main(argv):
     del argv
     with strategies.make(_STRATEGY.value).scope():
         comparison.measure(
-            [registry.find_saved_model(model) for model in _MODEL.value],
+            [registry.find_saved_model(model, _TRUST_MODEL.value) for model in _MODEL.value],
             _DATASET.value,
             _PROTOCOL.value,
             image_size=_IMAGE_SIZE.value,

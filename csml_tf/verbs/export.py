@@ -28,6 +28,9 @@ _DATASET = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
 _LICENCE = flags.DEFINE_string("licence", None, "Of the weights, for the card.")
+_TRUST_MODEL = flags.DEFINE_bool(
+    "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
+)
 _RESULTS = flags.DEFINE_multi_string(
     "results", [], "JSON of csml-tf evaluate on this model, for the card."
 )
@@ -37,7 +40,7 @@ def main(argv):
     del argv
     print(
         formats.export(
-            registry.find_saved_model(_MODEL_DIR.value),
+            registry.find_saved_model(_MODEL_DIR.value, _TRUST_MODEL.value),
             _OUTPUT.value,
             _FORMAT.value,
             _PRECISION.value,

@@ -24,6 +24,9 @@ _LAYER = flags.DEFINE_enum("layer", "features", frozen_encoder.LAYERS, "Of the e
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
 _BATCH = flags.DEFINE_integer("batch", 64, "Images per call of the encoder, over all devices.")
 _PART_IMAGES = flags.DEFINE_integer("part_images", 8192, "Images per part, or file of a folder.")
+_TRUST_MODEL = flags.DEFINE_bool(
+    "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
+)
 _STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], "Devices.")
 
 
@@ -31,7 +34,7 @@ def main(argv):
     del argv
     with strategies.make(_STRATEGY.value).scope():
         encoder = frozen_encoder.FrozenEncoder(
-            registry.find_saved_model(_MODEL.value), _IMAGE_SIZE.value
+            registry.find_saved_model(_MODEL.value, _TRUST_MODEL.value), _IMAGE_SIZE.value
         )
         line = extract.run(
             *(encoder, _IMAGES.value, _OUTPUT.value, _LAYER.value, _FORMAT.value),

@@ -21,6 +21,9 @@ _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set
 _INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Run directory or SavedModel folder whose weights a new run begins with."
 )
+_TRUST_MODEL = flags.DEFINE_bool(
+    "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
+)
 _STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
 _TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
 _WORKER_TIMEOUT_S = flags.DEFINE_integer(
@@ -34,5 +37,8 @@ def main(argv):
     strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipe = recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
-    directory = runs.pretrain(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value)
+    directory = runs.pretrain(
+        *(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value),
+        trust_model=_TRUST_MODEL.value,
+    )
     print(directory.summary())

@@ -1,12 +1,24 @@
 """Begins a pretraining run with the weights of an exported encoder."""
 
+import hashlib
+import pathlib
+
 from absl import logging
 
+from csml_tf import whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import layer_weights
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
+
+
+def fingerprint(directory):
+    """Text that tells the weights of a SavedModel from others, wherever they lie."""
+    state = hashlib.sha256()
+    for path in sorted(pathlib.Path(directory, "variables").glob("*")):
+        state.update(f"{path.name} {whole_files.sha256(path)}\n".encode())
+    return state.hexdigest()[:16]
 
 
 def load(directory, model):
@@ -23,7 +35,7 @@ def load(directory, model):
     Raises:
         InputError: if there is no such encoder, or its network is not that of `model`.
     """
-    loaded = registry.load_model(directory)
+    loaded = registry.open_saved_model(directory)
     state = TrainingState.unpack(saved_model.read_training_state(directory))
     encoder = model.encoder
     level = encoder.levels[-1]

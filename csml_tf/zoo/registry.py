@@ -5,8 +5,9 @@ import pathlib
 
 import tensorflow as tf
 
-from csml_tf import errors
+from csml_tf import errors, places
 from csml_tf.errors import InputError
+from csml_tf.export import trust
 from csml_tf.zoo import cache
 from csml_tf.zoo.entry import Archive, Entry
 
@@ -106,23 +107,27 @@ def list_models():
     return tuple(entry.id for entry in ENTRIES if entry.archive is not None)
 
 
-def find_saved_model(id_or_dir):
-    """The folder of a SavedModel.
+def find_saved_model(id_or_dir, trust_model=False):
+    """The folder of a SavedModel, which has been looked through for what is no encoder.
 
     Args:
         id_or_dir: an id out of `list_models()`, the folder of a SavedModel, or a run
             directory, whose `saved_model/` is meant. A folder that has the name of an id
             comes first.
+        trust_model: whether a folder may hold any program, see `export.trust`. Those of the zoo
+            are known by their checksum.
 
     Returns:
         `pathlib.Path` of a folder that holds `saved_model.pb`.
 
     Raises:
-        InputError: if there is no such model, or it cannot be fetched.
+        InputError: if there is no such model, it cannot be fetched, or it is not trusted.
     """
-    directory = pathlib.Path(id_or_dir)
+    directory = pathlib.Path(places.expand(id_or_dir, "The model"))
     for candidate in (directory, directory / "saved_model"):
         if (candidate / "saved_model.pb").exists():
+            if not trust_model:
+                trust.check(candidate)
             return candidate
     if (directory / "checkpoints").exists():
         raise InputError(
@@ -145,23 +150,29 @@ def find_saved_model(id_or_dir):
     )
 
 
-def load_model(id_or_dir):
+def load_model(id_or_dir, trust_model=False):
     """Opens an exported encoder, out of the zoo or one's own.
 
     Args:
         id_or_dir: as for `find_saved_model`.
+        trust_model: likewise.
 
     Returns:
         `tf.keras.Model`: [batch, height, width, 3] float32 RGB in [0, 1], any size
         from 32 px up -> [batch, feature_dim] float32. Trainable.
 
     Raises:
-        InputError: if there is no such model, it cannot be fetched, or it is damaged.
+        InputError: if there is no such model, it cannot be fetched, or it is damaged or not
+            trusted.
     """
-    directory = find_saved_model(id_or_dir)
+    return open_saved_model(find_saved_model(id_or_dir, trust_model))
+
+
+def open_saved_model(directory):
+    """As `load_model`, of a folder that `find_saved_model` has returned."""
     try:
         return tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, tf.errors.OpError) as error:
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
         raise InputError(
             f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
             "again."

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from csml_tf.errors import InputError
+
 _KEY = "key_encoder/"
 _KEY_HEAD = "key_head/"
 _QUEUE = "queue"
@@ -40,14 +42,25 @@ class TrainingState:
 
     @classmethod
     def unpack(cls, arrays):
-        """The inverse of `pack`."""
+        """The inverse of `pack`.
+
+        Raises:
+            InputError: if an array is not what `pack` makes.
+        """
+        cursor, queue = arrays.get(_CURSOR, np.array(0)), arrays.get(_QUEUE)
+        is_queue = queue is None or (queue.ndim == 2 and queue.dtype.kind == "f" and queue.size)
+        if not is_queue or cursor.size != 1 or cursor.dtype.kind not in "iu":
+            raise InputError(
+                "The queue in the model's training_state.npz is none of MoCo's: delete the file to "
+                "begin without it."
+            )
         key_layers, key_head = {}, []
         for name, array in arrays.items():  # In the order in which they were packed.
             if name.startswith(_KEY):
                 key_layers.setdefault(name[len(_KEY) :].split("/")[0], []).append(array)
             elif name.startswith(_KEY_HEAD):
                 key_head.append(array)
-        return cls(key_layers, key_head, arrays.get(_QUEUE), int(arrays.get(_CURSOR, 0)))
+        return cls(key_layers, key_head, queue, int(cursor.reshape([])))
 
     def describe(self):
         """What there is, in a few words; "" for nothing."""

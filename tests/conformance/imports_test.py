@@ -19,6 +19,9 @@ ROWS = {
     "csml_tf.draws": 0,
     "csml_tf.similarity": 0,
     "csml_tf.whole_files": 0,
+    "csml_tf.places": 0,
+    "csml_tf.setting_rules": 0,
+    "csml_tf.value_rules": 0,
     "csml_tf.augment": 0,
     "csml_tf.models": 1,
     "csml_tf.data": 1,
@@ -37,6 +40,8 @@ ROWS = {
     "csml_tf": 6,  # The public names in csml_tf/__init__.py.
     "csml_tf.command": 6,
     "csml_tf.recipes": 6,
+    "csml_tf.recipe_files": 6,
+    "csml_tf.knob_rules": 6,
     "csml_tf.runs": 6,
     "csml_tf.api": 6,
     "csml_tf.verbs": 7,

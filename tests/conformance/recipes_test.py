@@ -7,7 +7,7 @@ import gin
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import recipes
+from csml_tf import recipe_files, recipes
 from csml_tf.models.backbones import contract
 
 FOLDER = pathlib.Path(__file__).parents[2] / "gin_configs"
@@ -332,9 +332,9 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(gin.clear_config)
 
     def test_all_are_known_here(self):
-        self.assertCountEqual(recipes.list_recipes(), ["quickstart.gin", *VALUES])
+        self.assertCountEqual(recipe_files.list_recipes(), ["quickstart.gin", *VALUES])
 
-    @parameterized.parameters(*recipes.list_recipes())
+    @parameterized.parameters(*recipe_files.list_recipes())
     def test_header(self, name):
         header = (FOLDER / name).read_text().partition("\n\n")[0].splitlines()
         self.assertTrue(all(line.startswith("#") for line in header))
@@ -349,7 +349,7 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         for parameter, expected in VALUES[name].items():
             self.assertEqual(value(parameter), expected, parameter)
 
-    @parameterized.parameters(*recipes.list_recipes())
+    @parameterized.parameters(*recipe_files.list_recipes())
     def test_builds(self, name):
         recipes.parse([name])
         knobs = {**TINY, **{knob: size for knob, size in TINY_BASE.items() if has_knob(knob)}}

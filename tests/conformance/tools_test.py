@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -85,6 +86,7 @@ class ToolsTest(absltest.TestCase):
         (folder / "corrupt" / "003.png").write_bytes(b"no image")
         (folder / "cut.safetensors").write_bytes(b"\x09\0\0\0\0\0\0\0{}")
         (folder / "other" / "config.gin").write_text("BN_GROUPS = 2\nDATASET = 'cifar10'\n")
+        (folder / "other" / "checkpoints" / "ckpt-1.index").touch()
         saved_model.export(
             tiny_run.make_encoder(), folder / "model", (0.5,) * 3, (0.5,) * 3, {"image_size": 16}
         )
@@ -96,6 +98,12 @@ class ToolsTest(absltest.TestCase):
             input_signature=[tf.TensorSpec([None, 40, 40, 3])],
         )
         tf.saved_model.save(fixed, str(folder / "fixed"), {"serving_default": fixed.serve})
+        program = tf.Module()
+        program.serve = tf.function(
+            lambda images: tf.io.read_file(tf.strings.as_string(tf.reduce_mean(images))),
+            input_signature=[tf.TensorSpec([None, None, None, 3])],
+        )
+        tf.saved_model.save(program, str(folder / "program"), {"serving_default": program.serve})
         run, model = f"--model_dir={folder}/run", f"--model={folder}/model"
         output, quickstart = f"--output={folder}/report", "--gin_file=quickstart.gin"
         converted = f"--output={folder}/converted"
@@ -121,7 +129,25 @@ class ToolsTest(absltest.TestCase):
                 2,
                 r"did you mean .*MoCo\.temperature",
             ),
-            "bad value": (train(run, "--gin_bindings=DEPTH = 19"), 2, "depth must be one of"),
+            "bad value": (train(run, "--gin_bindings=DEPTH = 19"), 2, "DEPTH must be one of"),
+            "knob of a wrong type": (
+                train(run, "--gin_bindings=WIDTH = '8'"),
+                2,
+                "WIDTH must be a whole number from 1, got '8': write 8",
+            ),
+            "text without quotes": (
+                train(run, "--gin_bindings=AUGMENT_ON = device"),
+                2,
+                "write a text in quotes, .device.",
+            ),
+            "path of a folder": (train(run, "--dataset=./photos"), 2, "say folder:./photos"),
+            "home": (evaluate("--model=~/no-model"), 2, f"no model '{os.path.expanduser('~')}/no-"),
+            "no number": (evaluate(model, "--temperature=nan"), 2, "above 0, got nan"),
+            "program": (
+                evaluate(f"--model={folder}/program"),
+                2,
+                "has the operation ReadFile, .* --trust_model",
+            ),
             "missing data": (
                 train(run, "--dataset=cifar10", f"--data_dir={folder}/tfds"),
                 2,
@@ -208,7 +234,11 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "takes images from 16 px up, got 8",
             ),
-            "no image size": (evaluate(model, "--image_size=0"), 2, "from 16 px up, got 0"),
+            "no image size": (
+                evaluate(model, "--image_size=0"),
+                2,
+                "--image_size must be .* from 1, got 0",
+            ),
             "fixed image size": (
                 evaluate(f"--model={folder}/fixed", "--image_size=48"),
                 2,
@@ -243,10 +273,18 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "1 of 12 files .* no readable images",
             ),
-            "learning rate": (evaluate(model, linear, "--learning_rate=0"), 2, "above 0 .*got 0"),
-            "epochs": (evaluate(model, linear, "--epochs=0"), 2, "--epochs must be at least 1"),
-            "seeds": (evaluate(model, linear, "--seeds=-1"), 2, "--seeds must be at least 1"),
-            "l2": (evaluate(model, cached, "--l2=-1"), 2, "L2 must be above 0 .*got -1"),
+            "learning rate": (evaluate(model, linear, "--learning_rate=0"), 2, "above 0, got 0"),
+            "epochs": (
+                evaluate(model, linear, "--epochs=0"),
+                2,
+                "--epochs must be .* from 1, got 0",
+            ),
+            "seeds": (
+                evaluate(model, linear, "--seeds=-1"),
+                2,
+                "--seeds must be .* from 1, got -1",
+            ),
+            "l2": (evaluate(model, cached, "--l2=-1"), 2, "--l2 must be .* above 0, got -1"),
             "room": (
                 evaluate(model, cached, "--layer=stage1", "--stage_features=3"),
                 2,
@@ -260,7 +298,7 @@ class ToolsTest(absltest.TestCase):
             "many labels": (
                 evaluate(model, "--protocol=semi_supervised", "--labels=1.5"),
                 2,
-                "--labels must be above 0 and at most 1",
+                "--labels must be .* above 0 and at most 1, got 1.5",
             ),
             "few labels": (
                 evaluate(model, "--protocol=semi_supervised", "--labels=0.001"),
@@ -365,7 +403,7 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "Give --gin_file once for each recipe",
             ),
-            "size": (benchmark("pipeline", "--res=0"), 2, "res, batch and windows must be"),
+            "size": (benchmark("pipeline", "--res=0"), 2, "--res must be .* from 1, got 0"),
             "many neighbors": (benchmark("knn", "--n=4", "--k=4"), 2, "k from 1 to n - 1"),
             "small images": (benchmark("extract", "--res=31"), 2, "res at least 32"),
             "extract: no model": (

@@ -85,7 +85,8 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
             self.line,
             f"{self.model_dir}: ResNet-18 of width 2 of the layout MoCo v1 and v2, CsMl's authors, "
             f"{len(MOCO) - 1} of {len(MOCO)} tensors used; projection head: 16-16-5; for training "
-            "to go on: the key encoder, its head, a queue of 6 keys",
+            "to go on: the key encoder, its head, a queue of 6 keys; left out: "
+            "state_dict.module.predictor.0.weight",
         )
 
     def test_training_state(self):
@@ -119,6 +120,15 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(content["res5.1.conv2.weight"], STATE["layer4.1.conv2.weight"])
         self.assertIn("PIXEL_MEAN [127.5, 102.0, 76.5], MODEL.PIXEL_STD [51.0, 63.75, 76.5]", line)
 
+    def test_inside_its_own_input(self):
+        with self.assertRaisesRegex(InputError, "lies in the model itself: choose another"):
+            self.convert("moco/x.pth", model="moco", to="torch")
+        inside = self.model_dir / "x.safetensors"
+        safetensors_files.write(inside, {"a": np.zeros([1])})
+        self.addCleanup(inside.unlink)
+        with self.assertRaisesRegex(InputError, "x.safetensors lies in .*moco: choose another"):
+            convert.convert(str(self.model_dir), checkpoint=str(inside))
+
     def test_without_a_head(self):
         state = numpy_resnet.random_state(width=1, stem="cifar")
         tensors = {**state, "fc.weight": np.zeros([3, 8]), "fc.bias": np.zeros([3])}
@@ -130,7 +140,7 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
             self.assertIn(f"not used: {name}", messages)
         self.assertIn("projection head: none, its one linear layer may be a classifier", line)
         signatures = tf.saved_model.load(str(self.folder / "plain")).signatures
-        self.assertEqual({*signatures}, {"serving_default", "endpoints"})
+        self.assertEqual({*signatures}, {"serving_default", "serving_uint8", "endpoints"})
         self.assertEqual(saved_model.read_training_state(self.folder / "plain"), {})
         normalized = (self.images - np.float32([0.485, 0.456, 0.406])) / np.float32(
             [0.229, 0.224, 0.225]

@@ -1,7 +1,11 @@
 import argparse
+import collections
+import contextlib
+import datetime
 import pathlib
 import pickle
 import sys
+import types
 import unittest
 from unittest import mock
 
@@ -115,6 +119,61 @@ class TorchFilesTest(parameterized.TestCase):
         # The trap does work, where a pickle is opened the ordinary way.
         pickle.loads(pickle.dumps(content))
         self.assertTrue(sprung.exists())
+
+    @NEEDS_TORCH
+    def test_plain_data_beside_the_weights(self):
+        content = {
+            "state_dict": collections.defaultdict(list, a=torch.ones([2])),
+            "best": np.float64(0.5),
+            "path": pathlib.PurePosixPath("x"),
+            "when": datetime.date(2020, 1, 1),
+        }
+        torch.save(content, self.path)
+        self.assertEqual([*self.read()], ["state_dict.a"])
+
+    @NEEDS_TORCH
+    def test_nested_deeper_than_python_can_follow(self):
+        content = {"a": torch.ones([1])}
+        for _ in range(5000):
+            content = {"a": content}
+        with contextlib.suppress(RecursionError):  # Where PyTorch cannot write it, either.
+            torch.save(content, self.path)
+            with self.assertRaisesRegex(InputError, "cannot be read .*recursion"):
+                self.read()
+
+    def test_what_is_plain_by_its_name_is_ours(self):
+        """With a stand-in for PyTorch, which says what it would have to import."""
+        given = []
+        names = ["omegaconf.dictconfig.DictConfig", "numpy._core.multiarray.scalar", "typing.Any"]
+
+        def load(path, **options):
+            known = {f"{kind.__module__}.{kind.__name__}": kind for kind in given[-1]}
+            for name in names:
+                if name not in known:
+                    raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {name} was not")
+            made = known[names[0]](1, a=2)
+            made.__setstate__({"b": 3})
+            made["c"] = 4
+            self.assertEqual(vars(made), {})
+            return {"w": made}
+
+        serialization = types.SimpleNamespace(
+            safe_globals=lambda known: given.append(known) or contextlib.nullcontext()
+        )
+        stand_in = types.SimpleNamespace(load=load, serialization=serialization, Tensor=np.ndarray)
+        with mock.patch.dict(sys.modules, torch=stand_in):
+            self.assertEqual(torch_files.read(self.path), {})
+            for name in (
+                "os.system",
+                "builtins.eval",
+                "omegaconf",
+                "numpy.load",
+                "builtins.getattr",
+            ):
+                names.append(name)
+                with self.assertRaisesRegex(InputError, f"asks for {name}, and only tensors"):
+                    torch_files.read(self.path)
+                names.pop()
 
     @NEEDS_TORCH
     def test_refuses_a_whole_module(self):

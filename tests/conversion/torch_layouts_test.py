@@ -71,6 +71,30 @@ CASES = {
         "linear key queue",
         [],
     ),
+    "moco of mmselfsup": (
+        {
+            **under("state_dict.encoder_q.0.", STATE),
+            **under("state_dict.encoder_q.1.mlp.", HEAD),
+            **under("state_dict.encoder_k.0.", KEYS),
+            **under("state_dict.encoder_k.1.mlp.", KEY_HEAD),
+            **under("state_dict.", QUEUE),
+        },
+        "MoCo of mmselfsup and OpenSelfSup",
+        "head key queue",
+        [],
+    ),
+    "mmselfsup's backbone and neck": (
+        {**under("backbone.", STATE), **under("neck.mlp.", HEAD)},
+        "a ResNet named backbone",
+        "",
+        ["neck."],
+    ),
+    "split batch norm": (
+        {**STATE, "layer1.0.bn1.aux_bn.0.weight": np.ones([1]), "bn1.aux_bn.0.bias": np.ones([1])},
+        "torchvision, timm",
+        "",
+        ["layer1.0.bn1.aux_bn.", "bn1.aux_bn."],
+    ),
     "moco v3": (
         {
             **under("state_dict.module.base_encoder.", STATE),
@@ -239,6 +263,34 @@ class LayoutTest(parameterized.TestCase):
         self.assertIsNone(found.queue)
         self.assertEqual(found.unused, ["module.queue", "module.queue_ptr"])
 
+    @parameterized.parameters("", "backbone.", "encoder.", "module.encoder_q.", "trunk.")
+    def test_two_copies_are_told_apart_by_a_prefix(self, root):
+        tensors = {
+            **under(f"state_dict.{root}", STATE),
+            **under(f"state_dict_ema.{root}", KEYS),
+        }
+        names = [
+            f"{copy}.{root}".replace("module.", "") for copy in ("state_dict", "state_dict_ema")
+        ]
+        with self.assertRaisesRegex(
+            InputError,
+            f"several ResNets, under {names[0]!r}, {names[1]!r}: .* --prefix={names[1][:-1]} ",
+        ):
+            torch_layouts.find(tensors)
+        for prefix in ("state_dict_ema", "state_dict_ema.", names[1], names[1][:-1]):
+            found = torch_layouts.find(tensors, prefix=prefix)
+            self.assert_same(found.backbone, KEYS)
+            self.assertLen(found.unused, len(STATE))
+        found = torch_layouts.find(tensors, prefix="state_dict")
+        self.assert_same(found.backbone, STATE)
+        with self.assertRaisesRegex(InputError, f"no ResNet under --prefix=ema: .* {names[0]!r}"):
+            torch_layouts.find(tensors, prefix="ema")
+
+    def test_a_prefix_takes_the_student(self):
+        tensors, *_ = CASES["dino"]
+        found = torch_layouts.find(tensors, prefix="student")
+        self.assert_same(found.backbone, KEYS)
+
     @parameterized.parameters(
         ({"blocks.0.attn.qkv.weight": 0, "cls_token": 0}, "is of a Vision Transformer: only Res"),
         ({"teacher.module.backbone.patch_embed.proj.weight": 0}, "is of a Vision Transformer"),
@@ -253,7 +305,7 @@ class LayoutTest(parameterized.TestCase):
         ({}, "holds 0 tensors"),
         (
             {**under("a.", STATE), **under("b.", STATE)},
-            "several ResNets, under 'a.', 'b.', and no layout",
+            "several ResNets, under 'a.', 'b.': say .* --prefix=b for example",
         ),
     )
     def test_refuses(self, tensors, message):

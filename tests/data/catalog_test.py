@@ -86,6 +86,20 @@ class OpenFolderTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "at least 2 images"):
             self.open("test")
 
+    @parameterized.parameters("./photos", "/abs/photos", "~/photos", "../photos", ".")
+    def test_folder_without_its_prefix(self, path):
+        with self.assertRaisesRegex(InputError, f"the images of a folder say folder:{path}"):
+            catalog.open_dataset(path)
+        with self.assertRaisesRegex(InputError, "say folder:DIR"):
+            catalog.open_dataset("")
+
+    def test_folder_of_the_name(self):
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.dir)
+        os.mkdir("my_photos")
+        with self.assertRaisesRegex(InputError, "folder of that name: say folder:my_photos"):
+            catalog.open_dataset("my_photos")
+
     def test_no_folder(self):
         with self.assertRaisesRegex(InputError, "no folder"):
             catalog.open_dataset(self.dataset + "/nowhere")

@@ -1,7 +1,7 @@
 import hashlib
 import json
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
@@ -27,7 +27,7 @@ CARD = {
 }
 
 
-class ModelCardTest(absltest.TestCase):
+class ModelCardTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.folder = tiny_run.make_temp_dir(self.addCleanup)
@@ -105,6 +105,37 @@ class ModelCardTest(absltest.TestCase):
         (self.folder / "csml_tf.json").write_text("{")
         with self.assertRaisesRegex(InputError, "card in .* is no JSON .*: export the model again"):
             model_card.read(self.folder)
+
+    @parameterized.parameters(
+        ("[]", "The model card is no JSON object"),
+        ("3", "The model card is no JSON object"),
+        ('{"image_size": "big"}', "image_size must be a whole number from 1, got 'big'"),
+        ('{"image_size": -3}', "image_size must be"),
+        ('{"resize_size": 1e300}', "resize_size must be"),
+        ('{"id": ["a"]}', "id must be a text"),
+        ('{"precision": 16}', "precision must be a text"),
+        ('{"metrics": {"name": "kNN"}}', "metrics must be a list"),
+        ('{"metrics": [{"name": "kNN", "value": "high", "protocol": "k"}]}', "metrics must be"),
+        ('{"metrics": [{"name": "kNN"}]}', "metrics must be .*name, value, protocol"),
+        ('{"curve": [{"epoch": 1}]}', "curve must be .*epoch, loss"),
+        ('{"parity": "near"}', "parity must be an object with text"),
+        ('{"recipe": ["EPOCHS"]}', "recipe must be an object"),
+        ('{"batches_tracked": "many"}', "batches_tracked must be"),
+        (r'{"id": "\ud800"}', "is no JSON .*surrogates"),
+        ("[" * 100_000, "is no JSON"),
+        ("\xff", "is no JSON"),
+    )
+    def test_card_that_someone_edited(self, text, message):
+        (self.folder / "csml_tf.json").write_text(text, encoding="latin-1")
+        with self.assertRaisesRegex(InputError, message) as caught:
+            model_card.read(self.folder)
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertIn(str(self.folder), str(caught.exception))
+
+    def test_card_that_says_little(self):
+        card = {"id": None, "mine": [1], "metrics": [], "commit": None}
+        (self.folder / "csml_tf.json").write_text(json.dumps(card))
+        self.assertEqual(model_card.read(self.folder), card)
 
 
 if __name__ == "__main__":

@@ -115,11 +115,40 @@ class ExportTest(tf.test.TestCase, parameterized.TestCase):
             )
 
     def test_signatures(self):
-        self.assertEqual({*self.signatures}, {"serving_default", "embed", "endpoints"})
-        for function in self.signatures.values():
+        inputs = {
+            name: ("images", tf.float32) for name in ("serving_default", "embed", "endpoints")
+        }
+        inputs["serving_uint8"] = ("images_uint8", tf.uint8)
+        self.assertEqual({*self.signatures}, {*inputs})
+        for name, function in self.signatures.items():
             (images,) = function.structured_input_signature[1].values()
-            self.assertEqual((images.name, images.dtype), ("images", tf.float32))
+            self.assertEqual((images.name, images.dtype), inputs[name])
             self.assertEqual(images.shape.as_list(), [None, None, None, 3])
+
+    def test_bytes(self):
+        images = np.random.default_rng(0).integers(0, 256, [2, 32, 32, 3], np.uint8)
+        output = self.signatures["serving_uint8"](images_uint8=tf.constant(images))
+        expected = self.features(np.float32(images) / np.float32(255))
+        self.assertAllClose(output["features"], expected, rtol=1e-5)
+
+    def test_floats_far_above_1_are_refused(self):
+        images = 255 * make_images(32)
+        for name in ("serving_default", "embed", "endpoints"):
+            with self.assertRaisesRegex(tf.errors.InvalidArgumentError, "floats in .0, 1.: divide"):
+                self.signatures[name](images=tf.constant(images))
+        images = -1 + 3.6 * make_images(32)  # As of resampling with overshoot.
+        features = self.signatures["serving_default"](images=tf.constant(images))["features"]
+        self.assertAllClose(features, self.features(images), rtol=1e-4, atol=1e-4)
+
+    @parameterized.parameters([[32, 32, 3]], [[1, 1, 32, 32, 3]], [[3]])
+    def test_other_ranks_are_an_error(self, shape):
+        """A convolution that is given one may end the process, and a server with it."""
+        for name, function in self.signatures.items():
+            dtype = tf.uint8 if name == "serving_uint8" else tf.float32
+            images = tf.zeros(shape, dtype)
+            (argument,) = function.structured_input_signature[1]
+            with self.assertRaises((tf.errors.InvalidArgumentError, ValueError)):
+                function(**{argument: images})
 
     @parameterized.parameters(*SIZES)
     def test_serving_default(self, size):
@@ -235,7 +264,7 @@ class MakeExportModelTest(tf.test.TestCase, parameterized.TestCase):
         folder = tiny_run.make_temp_dir(self.addCleanup)
         saved_model.export(headless, folder / "model", MEAN, STD, {})
         signatures = tf.saved_model.load(str(folder / "model")).signatures
-        self.assertEqual({*signatures}, {"serving_default", "endpoints"})
+        self.assertEqual({*signatures}, {"serving_default", "serving_uint8", "endpoints"})
         self.assertFalse(hasattr(saved_model.load(folder / "model"), "projection_head"))
 
     def test_weights_are_copies(self):

@@ -192,6 +192,18 @@ class ExtractTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "holds features of another model"):
             self.extract()
 
+    def test_damaged_part(self):
+        self.extract(self.folder / "parts")
+        path = self.folder / "parts" / "part-00001-of-00004.npz"
+        path.write_bytes(path.read_bytes()[:50])
+        with self.assertRaisesRegex(InputError, f"{path.name} is damaged: delete it, and repeat"):
+            self.extract(self.folder / "parts")
+        path.unlink()
+        self.extract(self.folder / "parts")
+        (self.folder / "parts" / "extraction.json").write_text("[]")
+        with self.assertRaisesRegex(InputError, "extraction.json is damaged: delete the folder"):
+            self.extract(self.folder / "parts")
+
     def test_refuses_a_folder_without_images(self):
         (self.folder / "empty").mkdir()
         with self.assertRaisesRegex(InputError, "No image in"):

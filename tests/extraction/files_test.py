@@ -70,6 +70,19 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         self.check(file_format.read(merged), files.Rows(*(np.concatenate(a) for a in arrays)))
         self.assertEqual(file_format.read_card(merged), {"of": "all"})
 
+    @parameterized.product(
+        name=FORMATS, content=[b"", b"PK", b"PAR1", b"\x93NUMPY", b"x" * 99, b"[]"]
+    )
+    def test_file_from_elsewhere_has_no_card(self, name, content):
+        path = self.folder / f"x.{name}"
+        path.write_bytes(content)
+        self.assertEqual(files.FORMATS[name]().read_card(path), {})
+
+    def test_card_of_another_kind(self):
+        for card in ("[]", "3", "null", "{"):
+            np.savez(self.folder / "x.npz", card=np.array(card))
+            self.assertEqual(files.NpzFile().read_card(self.folder / "x.npz"), {})
+
     def test_others_read_them(self):
         for name in FORMATS:
             file_format = files.FORMATS[name]()

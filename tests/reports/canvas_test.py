@@ -1,4 +1,5 @@
 import base64
+import contextlib
 import os
 import sys
 from unittest import mock
@@ -43,6 +44,20 @@ class PrepareTest(absltest.TestCase):
 
 
 class UriTest(absltest.TestCase):
+    def test_names_are_no_formulas(self):
+        for look in (canvas.style(), contextlib.nullcontext()):
+            self.draw_names(look)
+
+    def draw_names(self, look):
+        with look:
+            figure = canvas.figure(6, 4)
+            axes = figure.subplots()
+            axes.set_ylim(0, 9)
+            for place, name in enumerate(("5$ and 10$", "$^{", "a_{b}^%", "\\frac{$x", "\udcff")):
+                axes.text(0, place, name)
+            axes.set_title("$\\nothing$")
+            self.assertStartsWith(canvas.svg_uri(figure), "data:image/svg+xml")
+
     def test_svg_asks_for_nothing(self):
         figure = canvas.figure(2, 1)
         figure.subplots().set_title("a < b")

@@ -4,7 +4,7 @@ import pathlib
 import gin
 from absl.testing import absltest
 
-from csml_tf import recipes
+from csml_tf import recipe_files, recipes
 from csml_tf.errors import InputError
 from csml_tf.reports import reference_runs, run_record
 from tests.reports import tiny_record
@@ -150,7 +150,7 @@ class ReferenceRunsTest(absltest.TestCase):
 class PackagedTest(absltest.TestCase):
     def test_belong_to_recipes_as_they_are(self):
         content = (pathlib.Path(reference_runs.__file__).parent / reference_runs.FILE).read_text()
-        known = {name.rpartition("/")[2]: name for name in recipes.list_recipes()}
+        known = {name.rpartition("/")[2]: name for name in recipe_files.list_recipes()}
         for entry in json.loads(content):
             with self.subTest(entry["recipe"]):
                 bindings = [f"{name} = {value}" for name, value in entry["bindings"].items()]

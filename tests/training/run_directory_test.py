@@ -1,7 +1,7 @@
 import types
 from unittest import mock
 
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 
 from csml_tf import code_version
 from csml_tf.errors import InputError
@@ -21,7 +21,7 @@ CLAIMED = f"# Code: {CODE}\n{CONFIG}DATA_FINGERPRINT = '0123abcd'\n"
 SOURCE = types.SimpleNamespace(name="digits", fingerprint="0123abcd")
 
 
-class RunDirectoryTest(absltest.TestCase):
+class RunDirectoryTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
         self.path = tiny_run.make_temp_dir(self.addCleanup) / "runs" / "one"
@@ -38,6 +38,11 @@ class RunDirectoryTest(absltest.TestCase):
         with self.assertRaisesRegex(InputError, "cannot be made .*another with --model_dir"):
             RunDirectory(self.path / "file")
 
+    def begin(self, config=CONFIG):
+        """A run that has something to go on from."""
+        self.directory.claim(config, SOURCE)
+        (self.directory.checkpoints / "ckpt-1.index").touch()
+
     def test_claims_once(self):
         self.directory.claim(CONFIG, SOURCE)
         self.assertEqual((self.path / "config.gin").read_text(), CLAIMED)
@@ -47,7 +52,7 @@ class RunDirectoryTest(absltest.TestCase):
         RunDirectory(self.path).claim(reflowed, SOURCE)
 
     def test_keeps_the_code_that_it_began_with(self):
-        self.directory.claim(CONFIG + "CHECKPOINT_EVERY_STEPS = 5\n", SOURCE)
+        self.begin(CONFIG + "CHECKPOINT_EVERY_STEPS = 5\n")
         with mock.patch.object(code_version, "describe", return_value="csml_tf 9"):
             for every in (5, 7):
                 self.directory.claim(CONFIG + f"CHECKPOINT_EVERY_STEPS = {every}\n", SOURCE)
@@ -72,7 +77,7 @@ class RunDirectoryTest(absltest.TestCase):
         self.assertFalse(missing.exists())
 
     def test_names_the_first_other_setting(self):
-        self.directory.claim(CONFIG, SOURCE)
+        self.begin()
         other = CONFIG.replace("WIDTH = 4", "WIDTH = 8").replace("EPOCHS = 3", "EPOCHS = 5")
         with self.assertRaisesRegex(InputError, "EPOCHS is 3 there and 5 here"):
             self.directory.claim(other, SOURCE)
@@ -83,7 +88,7 @@ class RunDirectoryTest(absltest.TestCase):
         self.assertEqual((self.path / "config.gin").read_text(), CLAIMED)
 
     def test_refuses_other_images(self):
-        self.directory.claim(CONFIG, SOURCE)
+        self.begin()
         other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
         with self.assertRaisesRegex(
             InputError,
@@ -95,15 +100,68 @@ class RunDirectoryTest(absltest.TestCase):
         self.assertEqual(self.directory.config.read_text(), CLAIMED)
 
     def test_run_that_noted_no_fingerprint(self):
+        self.begin()
         self.directory.config.write_text(CONFIG)
         with self.assertRaisesRegex(InputError, "DATA_FINGERPRINT is not set there and '0123"):
             self.directory.claim(CONFIG, SOURCE)
 
-    def test_checkpoints_may_become_more_frequent(self):
-        knob = "CHECKPOINT_EVERY_STEPS = {0}\npretrain.checkpoint_every_steps = {0}\n"
-        self.directory.claim(CONFIG + knob.format(1000), SOURCE)
-        self.directory.claim(CONFIG + knob.format(10), SOURCE)
-        self.assertIn("CHECKPOINT_EVERY_STEPS = 10\n", self.directory.config.read_text())
+    @parameterized.parameters(
+        "CHECKPOINT_EVERY_STEPS = {}\npretrain.checkpoint_every_steps = {}",
+        "MONITOR_EVERY_EPOCHS = {}\nKnnMonitor.every_epochs = %MONITOR_EVERY_EPOCHS",
+        "LINEAR_EVERY_EPOCHS = {}",
+        "JIT_COMPILE = {}\npretrain.jit_compile = {}",
+        "AUGMENT_ON = {}",
+        "KnnEvaluation.k = {}",
+    )
+    def test_what_changes_no_result_may_change(self, setting):
+        self.begin(f"{CONFIG}{setting.format(1, 1)}\n")
+        self.directory.claim(f"{CONFIG}{setting.format(2, 2)}\n", SOURCE)
+        self.assertIn(setting.format(2, 2), self.directory.config.read_text())
+
+    def test_without_a_checkpoint_it_is_claimed_anew(self):
+        self.directory.claim(CONFIG, SOURCE)
+        (self.directory.checkpoints / "ckpt-1_temp").mkdir()  # Of a save that was killed.
+        other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
+        self.directory.claim(CONFIG.replace("WIDTH = 4", "WIDTH = 8"), other)
+        settings = self.directory.read_settings()
+        self.assertEqual((settings["WIDTH"], settings["DATA_FINGERPRINT"]), ("8", "'4567cdef'"))
+
+    def test_places_are_notes(self):
+        """The images decide, and the weights that the run began with."""
+        lines = "DATASET = 'folder:{}'\nINIT_FROM = '{}'\nINIT_FINGERPRINT = '{}'\n"
+        self.begin(CONFIG + lines.format("photos", "runs/a", "12ab"))
+        self.directory.claim(CONFIG + lines.format("/other/photos", "b", "12ab"), SOURCE)
+        self.assertEqual(self.directory.dataset(), "folder:/other/photos")
+        with self.assertRaisesRegex(InputError, "INIT_FROM is 'b' there and 'runs/a' here"):
+            self.directory.claim(CONFIG + lines.format("photos", "runs/a", "34cd"), SOURCE)
+        # The model is gone; what is known of it stays.
+        gone = "DATASET = 'folder:photos'\nINIT_FROM = 'runs/a'\n"
+        self.directory.claim(CONFIG + gone, SOURCE)
+        self.assertEqual(self.directory.read_settings()["INIT_FINGERPRINT"], "'12ab'")
+        other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
+        with self.assertRaisesRegex(InputError, "DATASET is 'folder:photos' there and 'digits'"):
+            self.directory.claim(CONFIG + gone.replace("folder:photos", "digits"), other)
+
+    def test_run_that_noted_no_fingerprint_of_its_model(self):
+        self.begin(CONFIG + "INIT_FROM = 'a'\n")
+        self.directory.claim(CONFIG + "INIT_FROM = 'a'\nINIT_FINGERPRINT = '1'\n", SOURCE)
+        self.assertIn("INIT_FINGERPRINT", self.directory.read_settings())
+
+    def test_refused_start_leaves_nothing(self):
+        parent = self.path.parent
+        self.directory.claim(CONFIG, SOURCE)
+        self.directory.leave()
+        self.assertFalse(parent.exists())
+
+    def test_refused_start_leaves_what_was_there(self):
+        again = RunDirectory(self.path)
+        self.begin()
+        again.leave()
+        self.directory.leave()
+        self.assertTrue((self.path / "config.gin").exists())
+        (self.directory.checkpoints / "ckpt-1.index").unlink()
+        again.leave()
+        self.assertTrue((self.path / "config.gin").exists())
 
     def test_metrics(self):
         self.assertEqual(self.directory.read_metrics(), [])

@@ -38,7 +38,10 @@ class StopSignalsTest(parameterized.TestCase):
         self.addCleanup(lambda: self.assertEqual(handlers(), before))
         self.addCleanup(lambda: self.assertEqual(threading.active_count(), threads))
 
-    @parameterized.parameters(signal.SIGTERM, signal.SIGINT)
+    @parameterized.parameters(
+        *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
+        *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+    )
     def test_waits_until_asked(self, number):
         with (
             self.assertRaisesRegex(Stopped, rf"^Stopped by {number.name} here: repeat") as caught,
@@ -50,6 +53,18 @@ class StopSignalsTest(parameterized.TestCase):
             self.assertEqual(stops.received, number)
             stops.check("here")
         self.assertEqual(caught.exception.signal, number)
+
+    def test_leaves_alone_what_others_ignore_or_use(self):
+        """As nohup does with SIGHUP."""
+        seen = []
+        uses = {signal.SIGHUP: signal.SIG_IGN, signal.SIGUSR1: lambda *_: seen.append(1)}
+        for number, handler in uses.items():
+            self.addCleanup(signal.signal, number, signal.signal(number, handler))
+        with StopSignals() as stops:
+            send(signal.SIGHUP)
+            send(signal.SIGUSR1)
+            self.assertIsNone(stops.received)
+        self.assertEqual(seen, [1])
 
     def test_ends_at_once_where_nothing_is_lost(self):
         steps = []

@@ -58,10 +58,17 @@ class MakeTest(tf.test.TestCase, parameterized.TestCase):
         options = made.call_args.kwargs["communication_options"]
         self.assertEqual(options.timeout_seconds, 7)
 
-    def test_one_worker_in_tf_config_is_no_cluster(self):
-        os.environ["TF_CONFIG"] = json.dumps(
-            {"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}
-        )
+    @parameterized.parameters(
+        "{}",
+        '{"cluster": {}}',
+        '{"cluster": {}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}',
+        '{"cluster": {"chief": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
+        '{"cluster": {"worker": {"1": "a:1"}}, "task": {"type": "worker", "index": 1}}',
+        '{"cluster": {"worker": ["a:1"]}}',
+    )
+    def test_one_process_is_no_cluster(self, text):
+        os.environ["TF_CONFIG"] = text
         self.assertIs(strategies.make("auto"), tf.distribute.get_strategy())
 
     @parameterized.parameters(

@@ -1,0 +1,51 @@
+"""Paths as people write them on a command line or in a notebook."""
+
+import os
+import pathlib
+from typing import Union
+
+from csml_tf.errors import InputError
+
+_FOLDER = "folder:"
+
+
+def expand(path: Union[str, os.PathLike], what: str = "The path") -> str:
+    """A path whose "~" stands for the home folder, also behind "folder:".
+
+    A shell leaves the "~" of `--model_dir=~/runs` as it is.
+
+    Args:
+        path: as it was given.
+        what: it is of, for the error: "--model_dir".
+
+    Raises:
+        InputError: if TensorFlow could not open it, because it is no UTF-8 or holds a zero byte.
+
+    Example:
+        >>> expand("runs/~/a"), expand("folder:runs/a")
+        ('runs/~/a', 'folder:runs/a')
+    """
+    expanded = expand_home(path)
+    try:
+        expanded.encode()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"{what} {expanded.encode(errors='backslashreplace').decode()} is not in UTF-8, so "
+            "TensorFlow cannot open it: rename it."
+        ) from None
+    if "\0" in expanded:
+        raise InputError(f"{what} {expanded!r} holds a zero byte: check the path.")
+    return expanded
+
+
+def expand_home(path: Union[str, os.PathLike]) -> str:
+    """As `expand`, of images: their names may be in any encoding, as the disk has them."""
+    path = os.fsdecode(path)
+    prefix = _FOLDER if path.startswith(_FOLDER) else ""
+    return prefix + os.path.expanduser(path[len(prefix) :])
+
+
+def is_inside(path: Union[str, os.PathLike], folder: Union[str, os.PathLike]) -> bool:
+    """Whether a path is a folder or lies somewhere below it, links followed."""
+    path, folder = pathlib.Path(path).resolve(), pathlib.Path(folder).resolve()
+    return path == folder or folder in path.parents
