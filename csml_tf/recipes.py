@@ -121,13 +121,20 @@ def parse(
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error
     _check_parameters()
+    return _make_recipe(tuple(gin_files), tuple(bindings))
+
+
+def _make_recipe(gin_files, bindings):
+    """`runs.Recipe` of what gin holds now."""
     return runs.Recipe(
-        files=tuple(gin_files),
-        bindings=tuple(bindings),
+        files=gin_files,
+        bindings=bindings,
         name=pathlib.Path(gin_files[-1]).stem,
         dataset=_read_knob("DATASET"),
         knobs={name: _read_knob(name) for name in _knobs()},
         settings=gin.operative_config_str,
+        fill=functools.partial(_fill, gin_files, bindings),
+        assemble=_in_a_sentence(_assemble),
         make_center_view=_in_a_sentence(gin.get_configurable("CenterView")),
         make_monitors=_in_a_sentence(_make_monitors),
         train=_in_a_sentence(_train),
@@ -146,6 +153,18 @@ def _in_a_sentence(function):
             raise _recipe_fault(error) from error
 
     return call
+
+
+def _fill(gin_files, bindings, values):
+    """The recipe with other values of some of its knobs, {name: value}."""
+    with gin.unlock_config():
+        gin.parse_config([f"{name} = {value!r}" for name, value in values.items()])
+    return _make_recipe(gin_files, bindings)
+
+
+def _assemble(source, strategy, center_view):
+    """`assembly.assemble` of the recipe's parts."""
+    return assembly.assemble(_make_parts(), source, strategy, center_view)
 
 
 def _make_monitors(train, test, center_view):

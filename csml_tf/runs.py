@@ -15,7 +15,7 @@ from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.export import model_card, saved_model
-from csml_tf.training import workers
+from csml_tf.training import plan, run_directory, settling, step_clock, workers
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import initial_weights, registry
 
@@ -32,6 +32,8 @@ class Recipe:
         knobs: {name: value}, for the card.
         settings: function of no arguments that returns, once everything is built, all
             settings in effect as text.
+        fill: function of {knob: value} that returns the recipe with these values.
+        assemble: `training.assembly.assemble` but for what the recipe sets.
         make_center_view: function of no arguments that returns a `CenterView`.
         make_monitors: function of (train source, test source, center_view) that returns the
             `monitors` of `training.pretrain.run`.
@@ -45,6 +47,8 @@ class Recipe:
     dataset: Optional[str]
     knobs: dict
     settings: Callable[[], str]
+    fill: Callable[[dict], "Recipe"]
+    assemble: Callable[..., Any]
     make_center_view: Callable[[], CenterView]
     make_monitors: Callable[..., list]
     train: Callable[..., Any]
@@ -77,7 +81,8 @@ def pretrain(
     download: bool = False,
     init_from: Optional[str] = None,
     callbacks: Sequence = (),
-) -> RunDirectory:
+    dry_run: bool = False,
+) -> Optional[RunDirectory]:
     """Trains as a recipe says, and exports the encoder; goes on where an earlier call ended.
 
     Args:
@@ -90,9 +95,10 @@ def pretrain(
         init_from: run directory or SavedModel folder whose weights a new run begins with; None
             begins with random ones.
         callbacks: Keras callbacks of the training; none leaves those of the recipe.
+        dry_run: whether to log the plan and the time it takes, and to write nothing.
 
     Returns:
-        The directory of the finished run.
+        The directory of the finished run; None of a dry run.
 
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
@@ -104,8 +110,16 @@ def pretrain(
         name = recipe.choose_dataset(dataset)
         opened = catalog.open_dataset(name, data_dir, download)
         source = opened.split("pretrain")
-    logging.info("%s: %d images", source.name, len(source))
-    directory = RunDirectory(model_dir or f"runs/{recipe.name}")
+    notes: list[str] = []  # The data set's lines about splits and files left out come here.
+    pair = None if opened is None else _open_pair(opened)
+    plan.log_data(source, pair, notes)
+    path = model_dir or f"runs/{recipe.name}"
+    recipe = settling.settle(recipe, source, strategy, run_directory.settings_of_earlier(path))
+    center_view = recipe.make_center_view()
+    if dry_run:
+        _log_plan(recipe, source, strategy, center_view)
+        return None
+    directory = RunDirectory(path)
     initialize, origin = None, ""
     if init_from is not None:
         found = registry.find_saved_model(init_from)
@@ -116,8 +130,6 @@ def pretrain(
         notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
         return f"{notes}DATASET = {name!r}\n{origin}{recipe.settings()}"
 
-    center_view = recipe.make_center_view()
-    pair = None if opened is None else _open_pair(opened)
     monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
     model = recipe.train(
         *(directory, source, strategy, center_view, settings, monitors, initialize),
@@ -135,11 +147,17 @@ def pretrain(
     return directory
 
 
+def _log_plan(recipe, source, strategy, center_view):
+    """What a run would do, and how long it would take; a few steps are trained to know."""
+    assembled = recipe.assemble(source, strategy, center_view)
+    plan.log_training(assembled)
+    steps, anchors = assembled.parts.epochs * assembled.num_steps, assembled.parts.global_batch_size
+    step_clock.announce(step_clock.measure(assembled), steps, anchors)
+
+
 def _open_pair(opened):
     """The labelled sources that accuracy is measured by; None where there are none."""
-    source = opened.split("pretrain")
-    if source.labels is None:
-        logging.info("%s has no labels: accuracy is not measured.", source.name)
+    if opened.split("pretrain").labels is None:
         return None
     train, test = opened.split("train"), opened.split("test")
     try:

@@ -16,6 +16,12 @@ from csml_tf.errors import InputError
 
 OPEN = "auto"  # What a recipe sets a knob to that is chosen here.
 MIN_IMAGES = 20
+# What decides the speed; the others follow the number of epochs.
+BEFORE_EPOCHS = (
+    *("IMAGE_SIZE", "STEM", "DEPTH", "WIDTH"),
+    *("GLOBAL_BATCH_SIZE", "BN_GROUPS", "NUM_NEGATIVES"),
+)
+_WHOLE = ("EPOCHS", "GLOBAL_BATCH_SIZE", "IMAGE_SIZE", "DEPTH", "WIDTH")
 
 _VIEW_SIZES_PX = (224, 160, 128, 96, 64, 32)
 _LARGEST_VIEW_PX = {"CPU": 64, "GPU": 224}
@@ -114,6 +120,9 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
             "better thousands, or begin with a trained encoder, --init_from, to use as it is."
         )
     hours = _check_hours(given.get("HOURS"))
+    for name in _WHOLE:
+        if name in given and (not isinstance(given[name], int) or given[name] < 1):
+            raise InputError(f"{name} must be a whole number from 1, got {given[name]!r}.")
     choices: dict[str, Choice] = {}
 
     def value(name):

@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.training import forward_units, workers
+from csml_tf.training import forward_units, step_clock, workers
 from csml_tf.training.assembly import Assembly
 from csml_tf.training.checkpoint import Progress, RunCheckpoint
 from csml_tf.training.epoch_row import EpochRow
 from csml_tf.training.loss_guard import LossGuard
 from csml_tf.training.mid_epoch import MidEpoch
 from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.step_clock import StepClock
 from csml_tf.training.stop_signals import StopSignals
 from csml_tf.training.training_bar import TrainingBar
 from csml_tf.training.user_callbacks import UserCallbacks
@@ -49,6 +50,7 @@ class Epoch:
         self._stops = stops
         self._monitors = monitors
         self._callbacks = callbacks
+        self._clock = StepClock(self._announce_end)
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
@@ -107,7 +109,7 @@ class Epoch:
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 # The saver comes last, because it may end the run.
-                callbacks=[guard, bar, self._callbacks, saver],
+                callbacks=[guard, bar, self._clock, self._callbacks, saver],
                 verbose=0,
             )
         guard.check()
@@ -120,6 +122,13 @@ class Epoch:
             "anchors": anchors,
             "forward_units": anchors * units,
         }
+
+    def _announce_end(self, seconds_of_a_step):
+        parts, num_steps = self._assembled.parts, self._assembled.num_steps
+        done = int(self._assembled.model.optimizer.iterations.numpy())
+        step_clock.announce(
+            seconds_of_a_step, parts.epochs * num_steps - done, parts.global_batch_size
+        )
 
     def _report(self, row):
         """One epoch's figures, to metrics.jsonl, to TensorBoard and to the log."""

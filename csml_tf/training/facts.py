@@ -43,9 +43,10 @@ def _short_side_px(source):
     if source.image_shape is not None:
         return min(source.image_shape)
     indices = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
-    sides = tf.data.Dataset.from_tensor_slices(indices).map(
-        lambda index: source.read_with(
-            index, lambda encoded: tf.reduce_min(tf.shape(geometric.decode_image(encoded))[:2])
-        )
-    )
+
+    @tf.autograph.experimental.do_not_convert
+    def short_side(index):
+        return tf.reduce_min(tf.shape(source.read_with(index, geometric.decode_image))[:2])
+
+    sides = tf.data.Dataset.from_tensor_slices(indices).map(short_side)
     return int(np.median(list(sides.as_numpy_iterator())))

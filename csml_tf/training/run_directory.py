@@ -5,6 +5,8 @@ import json
 import pathlib
 import re
 
+from absl import logging
+
 from csml_tf import code_version, whole_files
 from csml_tf.errors import InputError
 
@@ -12,6 +14,8 @@ from csml_tf.errors import InputError
 _FINGERPRINT = "DATA_FINGERPRINT"
 # What a run may change on the way, because it changes no result.
 _FREE_SETTINGS = ("CHECKPOINT_EVERY_STEPS", "pretrain.checkpoint_every_steps")
+# What it may raise: the run then goes on, on the schedule of the longer one.
+_EPOCHS = ("EPOCHS", "pretrain.epochs")
 # A comment that says something about the run: "# Recipe: r50.gin".
 _NOTE = re.compile(r"^# ([A-Z][\w ]*): (.+)$", re.MULTILINE)
 
@@ -34,6 +38,12 @@ def find(path):
             "folder that csml-tf train has written."
         )
     return RunDirectory(path)
+
+
+def settings_of_earlier(path):
+    """`RunDirectory.read_settings` of a run that may or may not be there; {} without one."""
+    config = pathlib.Path(path, "config.gin")
+    return _settings(config.read_text()) if config.is_file() else {}
 
 
 class RunDirectory:
@@ -68,7 +78,8 @@ class RunDirectory:
 
         Args:
             config_text: the settings, one `name = value` per line; lines that begin
-                with "#" do not count. How often checkpoints are written may change.
+                with "#" do not count. How often checkpoints are written may change, and the
+            number of epochs may grow.
             source: `sources.base.ImageSource` of the training images.
 
         Raises:
@@ -80,6 +91,8 @@ class RunDirectory:
         here = _settings(config_text)
         if there == here:
             return
+        if there is not None:
+            there = _with_more_epochs(there, here)
         if there is None or _what_counts(there) == _what_counts(here):
             code = self.read_notes().get("Code") or code_version.describe()
             whole_files.write(self.config, f"# Code: {code}\n{config_text}")
@@ -154,6 +167,22 @@ class RunDirectory:
         """Adds one epoch's row to `metrics.jsonl`."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def _with_more_epochs(there, here):
+    """The settings of a run, with the epochs of now where these are more; logs them."""
+    raised = {}
+    for name in _EPOCHS:
+        before, after = there.get(name, ""), here.get(name, "")
+        if before.isdigit() and after.isdigit() and int(after) > int(before):
+            raised[name] = after
+            logging.info(
+                "%s is raised from %s to %s: the run goes on with the learning rates that a run of "
+                "%s epochs has there, higher than its last ones. To begin anew from its encoder "
+                "instead: another --model_dir, and --init_from.",
+                *(name, before, after, after),
+            )
+    return {**there, **raised}
 
 
 def _what_counts(settings):
