@@ -31,7 +31,7 @@ from csml_tf.models.backbones.applications import make_application
 from csml_tf.models.backbones.catalog import make_backbone
 from csml_tf.models.backbones.resnet import make_resnet
 from csml_tf.models.encoder import MultiLevelEncoder
-from csml_tf.training import addons, assembly, optim, step_images
+from csml_tf.training import addons, assembly, optim, precision, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.share_of_epochs import share_of_epochs
@@ -133,6 +133,7 @@ def _make_recipe(gin_files, bindings):
         dataset=_read_knob("DATASET"),
         knobs={name: _read_knob(name) for name in _knobs()},
         settings=gin.operative_config_str,
+        make_model=_in_a_sentence(_make_model),
         fill=functools.partial(_fill, gin_files, bindings),
         assemble=_in_a_sentence(_assemble),
         make_center_view=_in_a_sentence(gin.get_configurable("CenterView")),
@@ -160,6 +161,13 @@ def _fill(gin_files, bindings, values):
     with gin.unlock_config():
         gin.parse_config([f"{name} = {value!r}" for name, value in values.items()])
     return _make_recipe(gin_files, bindings)
+
+
+def _make_model():
+    """The recipe's model, to be given the weights of a checkpoint."""
+    parts = _make_parts()
+    with precision.policy(parts.precision):
+        return parts.make_model(seed=parts.seed, photometric=None)
 
 
 def _assemble(source, strategy, center_view):

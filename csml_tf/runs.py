@@ -16,8 +16,11 @@ from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.export import model_card, saved_model
 from csml_tf.training import plan, run_directory, settling, step_clock, workers
+from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import initial_weights, registry
+
+_BEST_FOLDER = "best_model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Recipe:
         knobs: {name: value}, for the card.
         settings: function of no arguments that returns, once everything is built, all
             settings in effect as text.
+        make_model: function of no arguments that returns a new, random `TrainingModel`.
         fill: function of {knob: value} that returns the recipe with these values.
         assemble: `training.assembly.assemble` but for what the recipe sets.
         make_center_view: function of no arguments that returns a `CenterView`.
@@ -47,6 +51,7 @@ class Recipe:
     dataset: Optional[str]
     knobs: dict
     settings: Callable[[], str]
+    make_model: Callable[[], Any]
     fill: Callable[[dict], "Recipe"]
     assemble: Callable[..., Any]
     make_center_view: Callable[[], CenterView]
@@ -143,8 +148,25 @@ def pretrain(
         saved_model.export(
             model.encoder, own_directory.saved_model, center_view.mean, center_view.std, card
         )
+        if workers.is_alone(strategy):
+            _export_best(own_directory, model.encoder, center_view, card)
         workers.meet(strategy)
     return directory
+
+
+def _export_best(directory, encoder, center_view, card):
+    """Writes the encoder of the best epoch by kNN beside the last one, where it is another."""
+    best = BestEncoder(directory).load(encoder)
+    if best is None:
+        return
+    metric = model_card.metric("kNN top-1", best["knn_top1"], best["knn_protocol"])
+    card = {**card, "epochs": best["epoch"], "metrics": [metric]}
+    folder = directory.path / _BEST_FOLDER
+    saved_model.export(encoder, folder, center_view.mean, center_view.std, card)
+    logging.info(
+        "kNN was best after epoch %d, %.2f %%: that encoder is in %s.",
+        *(best["epoch"], 100 * best["knn_top1"], folder),
+    )
 
 
 def _log_plan(recipe, source, strategy, center_view):
@@ -171,19 +193,26 @@ def _open_pair(opened):
 def _describe(recipe, model, source, center_view, directory):
     """The card of the run's encoder, but for the command."""
     return {
-        "id": directory.path.resolve().name,
-        "recipe": recipe.knobs,
+        **describe_encoder(recipe, model, center_view, directory),
         "data": source.name,
         "data_fingerprint": source.fingerprint,
+        "epochs": int(model.epoch.numpy()) + 1,
+        "metrics": _read_metrics(directory),
+    }
+
+
+def describe_encoder(recipe: Recipe, model: Any, center_view: CenterView, directory: RunDirectory):
+    """What the card of any encoder of a run says: {name: plain value}."""
+    return {
+        "id": directory.path.resolve().name,
+        "recipe": recipe.knobs,
         "image_size": center_view.image_size,
         "resize_size": center_view.resize_size,
         "feature_dim": model.encoder.feature_dim,
-        "epochs": int(model.epoch.numpy()) + 1,
         "trained_by": directory.read_notes().get("Code", "not recorded"),
         "csml_tf": code_version.version(),
         "commit": code_version.commit(),
         "curve": _read_curve(directory),
-        "metrics": _read_metrics(directory),
     }
 
 

@@ -128,6 +128,19 @@ class Method(tf.Module):
         return {}
 
     @property
+    def recent_embeddings(self) -> Levels:
+        """{level: [n, dim]} unit vectors of images seen lately, for the figures of a run's health.
+
+        A method that keeps none has {}; some images are then embedded anew.
+        """
+        return {}
+
+    @property
+    def chance_loss(self) -> float | None:
+        """A level's loss, in nats, where nothing is told from anything; None for not known."""
+        return None
+
+    @property
     def trained_variables(self) -> list[tf.Variable]:
         """Those that the optimizer moves; more than the encoder's for a predictor."""
         return self.query_encoder.trainable_variables

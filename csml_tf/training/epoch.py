@@ -10,10 +10,13 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.training import forward_units, step_clock, workers
+from csml_tf import errors
+from csml_tf.training import forward_units, health, step_clock, workers
 from csml_tf.training.assembly import Assembly
+from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.checkpoint import Progress, RunCheckpoint
 from csml_tf.training.epoch_row import EpochRow
+from csml_tf.training.health import Health
 from csml_tf.training.loss_guard import LossGuard
 from csml_tf.training.mid_epoch import MidEpoch
 from csml_tf.training.run_directory import RunDirectory
@@ -50,6 +53,8 @@ class Epoch:
         self._stops = stops
         self._monitors = monitors
         self._callbacks = callbacks
+        self._best = BestEncoder(directory)
+        self._health = Health(assembled)
         self._clock = StepClock(self._announce_end)
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
@@ -76,13 +81,17 @@ class Epoch:
             row.update(self._train(begun, row))
             model.base.average_moving_statistics(strategy)
             workers.check_same_state(strategy, model.base.shared_state, assembled.table)
+            with strategy.scope():
+                row.update(self._health.measure(epoch, row.read()))
             if due:
                 self._checkpoints.save(row.progress(assembled.num_steps))
         for monitor in due:
             doing = f"measuring after epoch {epoch + 1}"
             with strategy.scope(), self._stops.ending_at_once(doing):
-                row.update(monitor.measure(model.encoder))
+                row.update(_measure(monitor, model.encoder, epoch))
         figures = row.read()
+        if workers.is_alone(strategy):  # To read the weights would be to ask all workers.
+            self._best.offer(figures, model.encoder)
         self._report(figures)
         self._checkpoints.save(Progress(epoch + 1))
         return self._callbacks.finish_epoch(epoch, figures)
@@ -139,7 +148,22 @@ class Epoch:
                     tf.summary.scalar(name, value)
         self._board.flush()
         accuracies = ["knn_top1", "linear_top1"]
-        shown = ["loss", *accuracies, "neighbor_purity", "neighbor_churn", "images_per_sec"]
+        shown = ["loss", *accuracies, *health.FIGURES]
+        shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
         figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
         epochs = self._assembled.parts.epochs
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
+
+
+def _measure(monitor, encoder, epoch):
+    """What a monitor measures; {} with a warning where it cannot, for the training is worth more."""
+    try:
+        return monitor.measure(encoder)
+    except Exception as error:
+        if errors.is_of_another_worker(error):
+            raise
+        logging.warning(
+            "%s could not measure after epoch %d (%s: %s); the training goes on.",
+            *(type(monitor).__name__, epoch + 1, type(error).__name__, errors.first_line(error)),
+        )
+        return {}

@@ -20,6 +20,7 @@ def settle(
     source: ImageSource,
     strategy: tf.distribute.Strategy,
     earlier: Mapping[str, str],
+    timed: bool = True,
 ) -> Any:
     """The recipe with a value for every knob that is `automatic.OPEN` in it.
 
@@ -29,6 +30,8 @@ def settle(
         strategy: of the run.
         earlier: {name: value as it is written} in the `config.gin` of a run that goes on, whose
             values are kept; {} for a new run.
+        timed: whether a few steps are trained for the epochs that HOURS allows; else these are
+            estimated.
 
     Raises:
         InputError: if a knob has no automatic value, or there are too few images or too little
@@ -49,7 +52,7 @@ def settle(
         )
     values = {**{name: choices[name].value for name in open_knobs if name in choices}, **kept}
     recipe = recipe.fill(values)
-    if given.get("HOURS") is not None and "EPOCHS" in choices:
+    if timed and given.get("HOURS") is not None and "EPOCHS" in choices:
         logging.info("Timing a few steps, since HOURS = %s.", given["HOURS"])
         assembled = recipe.assemble(source, strategy, recipe.make_center_view())
         anchors = assembled.parts.global_batch_size
