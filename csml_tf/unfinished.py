@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-from typing import Union
 
 import tensorflow as tf
 from absl import logging
@@ -22,7 +21,7 @@ FOLDER = "unfinished_model"
 _VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
-def find_model(id_or_dir: Union[str, os.PathLike]) -> pathlib.Path:
+def find_model(id_or_dir: str | os.PathLike) -> pathlib.Path:
     """The folder of a SavedModel; of a run that goes on still, what its newest checkpoint gives.
 
     Args:

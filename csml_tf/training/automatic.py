@@ -83,7 +83,7 @@ class Facts:
 
     @property
     def device(self) -> str:
-        """ "GPU" or "CPU"."""
+        """What trains: "GPU" or "CPU"."""
         return "GPU" if self.num_gpus else "CPU"
 
 
@@ -253,7 +253,8 @@ def _choose_epochs(facts, hours, wanted, wanted_reason, value):
 def _choose_batch(facts):
     replicas = facts.replicas
     share = min(_LARGEST_BATCH, facts.num_images / _STEPS_OF_AN_EPOCH) / replicas
-    return replicas * max(_power_of_two(share), -(-8 // replicas))
+    # Statistics of batch norm need two images on a device, better more.
+    return replicas * max(_power_of_two(share), -(-8 // replicas), 2)
 
 
 def _choose_groups(batch, replicas):

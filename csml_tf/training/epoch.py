@@ -156,7 +156,7 @@ class Epoch:
 
 
 def _measure(monitor, encoder, epoch):
-    """What a monitor measures; {} with a warning where it cannot, for the training is worth more."""
+    """What a monitor measures; {} and a warning where it cannot: the training is worth more."""
     try:
         return monitor.measure(encoder)
     except Exception as error:

@@ -15,7 +15,6 @@ _NAMED_CLASSES = 12  # More are counted.
 _FEW_STEPS = 10
 
 
-
 def log_data(source: ImageSource, pair: Sequence[ImageSource] | None, notes: Sequence[str]) -> None:
     """Logs which images the run has, and what its accuracy is measured on.
 

@@ -15,7 +15,9 @@ class TrainingBarTest(tf.test.TestCase):
         self.now = 100.0
         clock = types.SimpleNamespace(perf_counter=lambda: self.now)
         self.enter_context(mock.patch.object(training_bar, "time", clock))
-        self.screen = self.enter_context(mock.patch("sys.stderr", io.StringIO()))
+        self.screen = io.StringIO()
+        self.screen.isatty = lambda: True
+        self.enter_context(mock.patch("sys.stderr", self.screen))
 
     def run_epoch(self, num_steps, epochs=2, first_step=0, **options):
         """Steps of 2 s, of which 0.5 s wait; the first takes 30 s more, for the tracing."""
