@@ -38,6 +38,7 @@ ROWS = {
     "csml_tf.command": 6,
     "csml_tf.recipes": 6,
     "csml_tf.runs": 6,
+    "csml_tf.unfinished": 6,
     "csml_tf.api": 6,
     "csml_tf.verbs": 7,
     "csml_tf.cli": 7,
