@@ -86,8 +86,7 @@ def pretrain(
     download: bool = False,
     init_from: Optional[str] = None,
     callbacks: Sequence = (),
-    dry_run: bool = False,
-) -> Optional[RunDirectory]:
+) -> RunDirectory:
     """Trains as a recipe says, and exports the encoder; goes on where an earlier call ended.
 
     Args:
@@ -100,30 +99,17 @@ def pretrain(
         init_from: run directory or SavedModel folder whose weights a new run begins with; None
             begins with random ones.
         callbacks: Keras callbacks of the training; none leaves those of the recipe.
-        dry_run: whether to log the plan and the time it takes, and to write nothing.
 
     Returns:
-        The directory of the finished run; None of a dry run.
+        The directory of the finished run.
 
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
     """
-    opened = None
-    if isinstance(dataset, ImageSource):
-        source, name = dataset, dataset.name
-    else:
-        name = recipe.choose_dataset(dataset)
-        opened = catalog.open_dataset(name, data_dir, download)
-        source = opened.split("pretrain")
-    notes: list[str] = []  # The data set's lines about splits and files left out come here.
-    pair = None if opened is None else _open_pair(opened)
-    plan.log_data(source, pair, notes)
+    source, name, pair = _open_data(recipe, dataset, data_dir, download)
     path = model_dir or f"runs/{recipe.name}"
     recipe = settling.settle(recipe, source, strategy, run_directory.settings_of_earlier(path))
     center_view = recipe.make_center_view()
-    if dry_run:
-        _log_plan(recipe, source, strategy, center_view)
-        return None
     directory = RunDirectory(path)
     initialize, origin = None, ""
     if init_from is not None:
@@ -169,12 +155,38 @@ def _export_best(directory, encoder, center_view, card):
     )
 
 
-def _log_plan(recipe, source, strategy, center_view):
-    """What a run would do, and how long it would take; a few steps are trained to know."""
-    assembled = recipe.assemble(source, strategy, center_view)
+def dry_run(
+    recipe: Recipe,
+    model_dir: Optional[str],
+    strategy,
+    dataset: Union[str, ImageSource, None] = None,
+    data_dir: Optional[str] = None,
+    download: bool = False,
+) -> None:
+    """Logs what `pretrain` would do, and how long by a few timed steps; writes nothing.
+
+    Args and errors are those of `pretrain`.
+    """
+    source, _, _ = _open_data(recipe, dataset, data_dir, download)
+    earlier = run_directory.settings_of_earlier(model_dir or f"runs/{recipe.name}")
+    recipe = settling.settle(recipe, source, strategy, earlier)
+    assembled = recipe.assemble(source, strategy, recipe.make_center_view())
     plan.log_training(assembled)
     steps, anchors = assembled.parts.epochs * assembled.num_steps, assembled.parts.global_batch_size
     step_clock.announce(step_clock.measure(assembled), steps, anchors)
+
+
+def _open_data(recipe, dataset, data_dir, download):
+    """(source of training images, name of the data set, labelled pair or None); logs them."""
+    if isinstance(dataset, ImageSource):
+        source, name, pair = dataset, dataset.name, None
+    else:
+        name = recipe.choose_dataset(dataset)
+        opened = catalog.open_dataset(name, data_dir, download)
+        source, pair = opened.split("pretrain"), _open_pair(opened)
+    notes: list[str] = []  # The data set's lines about splits and files left out come here.
+    plan.log_data(source, pair, notes)
+    return source, name, pair
 
 
 def _open_pair(opened):

@@ -27,7 +27,7 @@ def log_data(source: ImageSource, pair: Sequence[ImageSource] | None, notes: Seq
     for note in notes:
         logging.info("%s", note)
     if pair is None:
-        logging.info("Accuracy is not measured: there are no labels to measure it by.")
+        logging.info("Accuracy is not measured during training.")
         return
     train, test = (f"{each.name}, {len(each):,} images" for each in pair)
     logging.info("Accuracy: labels of %s; tested on %s. Training sees no label.", train, test)

@@ -39,10 +39,9 @@ def main(argv):
     strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipe = recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
-    directory = runs.pretrain(
-        *(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value), dry_run=_DRY_RUN.value
-    )
-    if directory is None:
+    if _DRY_RUN.value:
+        runs.dry_run(recipe, _MODEL_DIR.value, strategy, *data)
         print("Nothing was trained or written: leave --dry_run out to begin.")
-    else:
-        print(directory.summary())
+        return
+    directory = runs.pretrain(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value)
+    print(directory.summary())
