@@ -45,10 +45,10 @@ def find_model(id_or_dir: str | os.PathLike) -> pathlib.Path:
             break
         if files.find_damage(number) is not None:
             continue
+        logging.info("%s has not finished: its encoder after %s is taken.", path, progress)
         folder = path / FOLDER
         if saved_model.read_card(folder).get("checkpoint") != _stamp(prefix):
             _export(directory, prefix, progress, folder)
-        logging.info("%s has not finished: its encoder after %s is taken.", path, progress)
         return folder
     return registry.find_saved_model(id_or_dir)
 
