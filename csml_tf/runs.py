@@ -172,8 +172,9 @@ def dry_run(
     recipe = settling.settle(recipe, source, strategy, earlier)
     assembled = recipe.assemble(source, strategy, recipe.make_center_view())
     plan.log_training(assembled)
-    steps, anchors = assembled.parts.epochs * assembled.num_steps, assembled.parts.global_batch_size
-    step_clock.announce(step_clock.measure(assembled), steps, anchors)
+    parts, num_steps = assembled.parts, assembled.num_steps
+    pace = step_clock.measure(assembled)
+    pace.announce(parts.epochs - 1, parts.epochs * num_steps, parts.global_batch_size)
 
 
 def _open_data(recipe, dataset, data_dir, download):

@@ -34,12 +34,12 @@ _IMAGES_OF_A_NETWORK = {(50, 64): 100_000, (18, 64): 0, (18, 32): 0, (18, 16): 0
 _IMAGES_OF_A_WIDTH_ON_CPU = {64: 50_000, 32: 1_000, 16: 0}
 
 # Epochs of a run that nobody has set a time for.
-_MIN_EPOCHS, _MAX_EPOCHS, _ANCHORS = 100, 1_000, 1_000_000
+_MIN_EPOCHS, _MAX_EPOCHS, _ANCHORS = 100, 500, 1_000_000
 _MOST_ANCHORS = {"CPU": 10_000_000, "GPU": 128_000_000}
 _HOURS_WHERE_NONE_ARE_GIVEN = {"CPU": 2.0, "GPU": 48.0}  # Of the choice of a network only.
-_SHARE_FOR_STEPS = 0.9  # Of the time: accuracy, checkpoints, start and export take the rest.
+_SHARE_FOR_EPOCHS = 0.92  # Of the time: start, accuracy and export take the rest.
 
-_LARGEST_BATCH = 256
+_SMALLEST_BATCH, _LARGEST_BATCH = 16, 256
 _STEPS_OF_AN_EPOCH = 10
 _IMAGES_OF_A_GROUP = 32
 _LARGEST_QUEUE = 65_536
@@ -72,6 +72,7 @@ class Facts:
         num_gpus: 0 for none; a TPU's cores count as GPUs.
         replicas: devices that share a batch.
         anchors_per_sec: speed of the network chosen, as measured; None for an estimate.
+        between_epochs_s: seconds between two epochs, for input and checkpoint.
     """
 
     num_images: int
@@ -80,6 +81,7 @@ class Facts:
     num_gpus: int = 0
     replicas: int = 1
     anchors_per_sec: float | None = None
+    between_epochs_s: float = 1.5
 
     @property
     def device(self) -> str:
@@ -112,7 +114,7 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     Example:
         >>> choices = choose(Facts(9_469, 96, num_cpus=2), {"HOURS": 0.5})
         >>> {name: choices[name].value for name in ("WIDTH", "IMAGE_SIZE", "EPOCHS")}
-        {'WIDTH': 16, 'IMAGE_SIZE': 64, 'EPOCHS': 60}
+        {'WIDTH': 16, 'IMAGE_SIZE': 64, 'EPOCHS': 58}
     """
     if facts.num_images < MIN_IMAGES:
         raise InputError(
@@ -142,12 +144,16 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     for_time = f"{hours:g} hours" if hours else "no limit of time, see HOURS"
     add("WIDTH", width, f"{_count(facts.num_images)} images, {for_time}")
 
-    add("GLOBAL_BATCH_SIZE", _choose_batch(facts), "at least ten steps an epoch, at most 256")
+    add("GLOBAL_BATCH_SIZE", _choose_batch(facts), "at least ten steps an epoch; from 16 to 256")
     batch = value("GLOBAL_BATCH_SIZE")
     groups = _choose_groups(batch, facts.replicas)
     add("BN_GROUPS", groups, f"groups of {batch // groups} images, the nearest to MoCo's 32")
     queue = max(2 * batch, _power_of_two(facts.num_images / 4))
-    add("NUM_NEGATIVES", min(queue, _LARGEST_QUEUE), "a quarter of the images, 65,536 at most")
+    add(
+        "NUM_NEGATIVES",
+        min(queue, _LARGEST_QUEUE),
+        "a quarter of the images, two batches at least, 65,536 at most",
+    )
 
     if "EPOCHS" not in given:
         epochs, reason = _choose_epochs(facts, hours, wanted, wanted_reason, value)
@@ -208,7 +214,7 @@ def _choose_network(facts, given, hours, wanted):
     """
     device = facts.device
     needed = facts.num_images * wanted / (2 if hours else 1)
-    seconds = 3600 * (hours or _HOURS_WHERE_NONE_ARE_GIVEN[device]) * _SHARE_FOR_STEPS
+    seconds = 3600 * (hours or _HOURS_WHERE_NONE_ARE_GIVEN[device]) * _SHARE_FOR_EPOCHS
     largest_px = min(facts.short_side_px, _LARGEST_VIEW_PX[device])
     sizes = [size for size in _VIEW_SIZES_PX if size <= largest_px] or [_VIEW_SIZES_PX[-1]]
     sizes = [size for size in sizes if size >= 64] or sizes[:1]
@@ -239,9 +245,10 @@ def _choose_epochs(facts, hours, wanted, wanted_reason, value):
     if speed is None:
         network = (value(name) for name in ("DEPTH", "WIDTH", "IMAGE_SIZE", "STEM"))
         speed, how = anchors_per_sec(facts, *network), "a rough estimate"
-    epochs = int(3600 * hours * _SHARE_FOR_STEPS * speed / facts.num_images)
+    epoch_s = facts.num_images / speed + facts.between_epochs_s
+    epochs = int(3600 * hours * _SHARE_FOR_EPOCHS / epoch_s)
     if epochs < 1:
-        needed = facts.num_images / (3600 * _SHARE_FOR_STEPS * speed)
+        needed = epoch_s / (3600 * _SHARE_FOR_EPOCHS)
         raise InputError(
             f"HOURS = {hours:g} is too short for one epoch of {_count(facts.num_images)} images, "
             f"which takes about {needed:.2g} hours at {speed:.0f} images a second: raise HOURS, "
@@ -254,7 +261,7 @@ def _choose_batch(facts):
     replicas = facts.replicas
     share = min(_LARGEST_BATCH, facts.num_images / _STEPS_OF_AN_EPOCH) / replicas
     # Statistics of batch norm need two images on a device, better more.
-    return replicas * max(_power_of_two(share), -(-8 // replicas), 2)
+    return replicas * max(_power_of_two(share), -(-_SMALLEST_BATCH // replicas), 2)
 
 
 def _choose_groups(batch, replicas):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from csml_tf import errors
-from csml_tf.training import forward_units, health, step_clock, workers
+from csml_tf.training import forward_units, health, workers
 from csml_tf.training.assembly import Assembly
 from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.checkpoint import Progress, RunCheckpoint
@@ -55,7 +55,7 @@ class Epoch:
         self._callbacks = callbacks
         self._best = BestEncoder(directory)
         self._health = Health(assembled)
-        self._clock = StepClock(self._announce_end)
+        self._clock = StepClock(assembled.num_steps, self._announce_end)
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
@@ -73,7 +73,7 @@ class Epoch:
         refresh = assembled.refresh
         if refresh is not None and refresh.is_due(epoch):
             doing = f"mining the neighbors before epoch {epoch + 1}"
-            with strategy.scope(), self._stops.ending_at_once(doing):
+            with strategy.scope(), self._stops.ending_at_once(doing), self._clock.paused():
                 row.update(refresh.refresh(model.base.mining_encoder, epoch))
             self._checkpoints.save(row.progress(step=0))
         due = [monitor for monitor in self._monitors if monitor.is_due(epoch + 1, epochs)]
@@ -87,7 +87,7 @@ class Epoch:
                 self._checkpoints.save(row.progress(assembled.num_steps))
         for monitor in due:
             doing = f"measuring after epoch {epoch + 1}"
-            with strategy.scope(), self._stops.ending_at_once(doing):
+            with strategy.scope(), self._stops.ending_at_once(doing), self._clock.paused():
                 row.update(_measure(monitor, model.encoder, epoch))
         figures = row.read()
         if workers.is_alone(strategy):  # To read the weights would be to ask all workers.
@@ -132,12 +132,12 @@ class Epoch:
             "forward_units": anchors * units,
         }
 
-    def _announce_end(self, seconds_of_a_step):
-        parts, num_steps = self._assembled.parts, self._assembled.num_steps
-        done = int(self._assembled.model.optimizer.iterations.numpy())
-        step_clock.announce(
-            seconds_of_a_step, parts.epochs * num_steps - done, parts.global_batch_size
-        )
+    def _announce_end(self, pace):
+        assembled = self._assembled
+        parts, model = assembled.parts, assembled.model
+        steps_left = parts.epochs * assembled.num_steps - int(model.optimizer.iterations.numpy())
+        epochs_left = parts.epochs - 1 - int(model.epoch.numpy())
+        pace.announce(epochs_left, steps_left, parts.global_batch_size)
 
     def _report(self, row):
         """One epoch's figures, to metrics.jsonl, to TensorBoard and to the log."""

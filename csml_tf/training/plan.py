@@ -13,6 +13,7 @@ from csml_tf.training.assembly import Assembly
 
 _NAMED_CLASSES = 12  # More are counted.
 _FEW_STEPS = 10
+_SMALL_BATCH = 16  # Smaller ones say little of batch norm's statistics.
 
 
 def log_data(source: ImageSource, pair: Sequence[ImageSource] | None, notes: Sequence[str]) -> None:
@@ -27,7 +28,8 @@ def log_data(source: ImageSource, pair: Sequence[ImageSource] | None, notes: Seq
     for note in notes:
         logging.info("%s", note)
     if pair is None:
-        logging.info("Accuracy is not measured during training.")
+        if source.labels is None:
+            logging.info("Accuracy is not measured during training: there are no labels.")
         return
     train, test = (f"{each.name}, {len(each):,} images" for each in pair)
     logging.info("Accuracy: labels of %s; tested on %s. Training sees no label.", train, test)
@@ -71,10 +73,9 @@ def warnings(assembled: Assembly) -> list[str]:
     parts, cross_samples = assembled.parts, assembled.model.cross_samples
     found = []
     if assembled.num_steps < _FEW_STEPS:
-        found.append(
-            f"An epoch has {assembled.num_steps} steps only: lower GLOBAL_BATCH_SIZE, "
-            f"{parts.global_batch_size} now, or add images."
-        )
+        batch = parts.global_batch_size
+        advice = f"lower GLOBAL_BATCH_SIZE, {batch} now" if batch > _SMALL_BATCH else "add images"
+        found.append(f"An epoch has {assembled.num_steps} step(s) only: {advice}.")
     counts = any(cross_samples.counts_neighbors(epoch) for epoch in range(parts.epochs))
     if cross_samples.uses_neighbors and cross_samples.positive_weights[1] > 0 and not counts:
         found.append(

@@ -56,9 +56,12 @@ def settle(
         logging.info("Timing a few steps, since HOURS = %s.", given["HOURS"])
         assembled = recipe.assemble(source, strategy, recipe.make_center_view())
         anchors = assembled.parts.global_batch_size
-        micros = round(1e6 * step_clock.measure(assembled))
-        micros = workers.share_number(strategy, lambda: micros)  # Which differ, and EPOCHS may not.
-        found = dataclasses.replace(found, anchors_per_sec=1e6 * anchors / micros)
+        pace = _share(strategy, step_clock.measure(assembled))
+        found = dataclasses.replace(
+            found,
+            anchors_per_sec=anchors / pace.step_s,
+            between_epochs_s=pace.between_epochs_s,
+        )
         network = {name: values[name] for name in automatic.BEFORE_EPOCHS if name in values}
         choices.update(automatic.choose(found, {**given, **kept, **network}))
         values.update({name: choices[name].value for name in choices if name in open_knobs})
@@ -66,7 +69,15 @@ def settle(
     if kept:
         names = ", ".join(f"{name} = {values[name]!r}" for name in kept)
         logging.info("Chosen when the run began, and kept: %s.", names)
-    for name in open_knobs:
-        if name not in kept:
-            logging.info("%s = %r: %s", name, values[name], choices[name].reason)
+    for name, choice in choices.items():
+        if name in open_knobs and name not in kept:
+            logging.info("%s = %r: %s", name, choice.value, choice.reason)
     return recipe
+
+
+def _share(strategy, pace):
+    """The first worker's `Pace`: they differ, and what is chosen by it may not."""
+    numbers = (round(1e6 * seconds) for seconds in dataclasses.astuple(pace))
+    return step_clock.Pace(
+        *(workers.share_number(strategy, lambda own=own: own) / 1e6 for own in numbers)
+    )

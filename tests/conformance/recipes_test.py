@@ -167,10 +167,10 @@ VALUES = {
         "CrossSamples.query_kinds": ("image", "neighbor"),
     },
 }
-# What 9,469 images of 96 px get in half an hour on two CPU cores: what has been measured.
+# What 9,469 images of 96 px get in half an hour on two CPU cores: what has been measured, of 100.
 PHOTOS = {
     **MOCO,
-    "pretrain.epochs": 60,
+    "pretrain.epochs": 58,
     "pretrain.global_batch_size": 256,
     "pretrain.learning_rate_per_256_images": 0.06,
     "TorchSGD.l2_weight_decay": 1e-4,

@@ -43,7 +43,9 @@ class PlanTest(absltest.TestCase):
         counted = {"neighbor_warmup_epochs": 9}
         self.assertEmpty(plan.warnings(make_assembled(**counted)))
         (few,) = plan.warnings(make_assembled(num_steps=9, **counted))
-        self.assertIn("9 steps only: lower GLOBAL_BATCH_SIZE, 64 now", few)
+        self.assertIn("9 step(s) only: lower GLOBAL_BATCH_SIZE, 64 now", few)
+        (small,) = plan.warnings(make_assembled(num_steps=3, batch=16, **counted))
+        self.assertIn("3 step(s) only: add images", small)
         (late,) = plan.warnings(make_assembled(neighbor_warmup_epochs=10))
         self.assertIn("Neighbors would never count: they wait 10 epochs of 10", late)
         alone = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}

@@ -38,8 +38,8 @@ class SettleTest(absltest.TestCase):
 
     def test_chooses_and_says_why(self):
         knobs = self.settle({"WIDTH": 8, "IMAGE_SIZE": "auto", "EPOCHS": "auto"})
-        self.assertEqual((knobs["WIDTH"], knobs["EPOCHS"]), (8, 1000))
-        self.assertIn("EPOCHS = 1000: 1,000 images, no limit of time", self.lines)
+        self.assertEqual((knobs["WIDTH"], knobs["EPOCHS"]), (8, 500))
+        self.assertIn("EPOCHS = 500: 1,000 images, no limit of time", self.lines)
         self.assertRegex(self.lines, "IMAGE_SIZE = [0-9]+: .*shorter side is 96 px")
 
     def test_keeps_what_a_run_has(self):
@@ -54,9 +54,9 @@ class SettleTest(absltest.TestCase):
 
     def test_time_is_shared_out_by_measured_steps(self):
         given = {"HOURS": 1, "GLOBAL_BATCH_SIZE": 100, "EPOCHS": "auto", "NUM_NEGATIVES": "auto"}
-        with mock.patch.object(step_clock, "measure", return_value=2.0):
+        with mock.patch.object(step_clock, "measure", return_value=step_clock.Pace(2.0, 5.0)):
             knobs = self.settle(given)
-        self.assertEqual(knobs["EPOCHS"], 162)  # 0.9 h of 50 images a second are 162,000.
+        self.assertEqual(knobs["EPOCHS"], 132)  # An epoch takes 20 s and 5 s; there are 3312 s.
         self.assertIn("at 50 images a second (measured)", self.lines)
 
     def test_other_knobs_have_no_automatic_value(self):
