@@ -173,7 +173,7 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     sigma = tuple(round(at_224 * size / 224, 3) for at_224 in (0.1, 2.0))
     add("BLUR_SIGMA_PX", sigma, "in proportion to the view")
     every = max(1, round(epochs / _MEASUREMENTS))
-    add("MONITOR_EVERY_EPOCHS", every, f"{_MEASUREMENTS} times in {epochs} epochs")
+    add("MONITOR_EVERY_EPOCHS", every, f"{_MEASUREMENTS} times a run, or after each epoch")
     return choices
 
 
