@@ -23,7 +23,7 @@ class BestEncoder:
 
     def __init__(self, directory: RunDirectory):
         self._directory = directory
-        self._path = directory.path / _FILE
+        self._path = directory.checkpoints / _FILE
 
     def offer(self, row: dict[str, Any], encoder: Any) -> None:
         """Keeps the encoder if no earlier epoch was as good.

@@ -42,7 +42,7 @@ class BestEncoderTest(absltest.TestCase):
 
     def test_nothing_was_measured(self):
         self.assertEqual(self.run_epochs(None, None)[0], None)
-        self.assertEqual([*self.directory.path.glob("*.npz")], [])
+        self.assertEqual([*self.directory.checkpoints.glob("*.npz")], [])
 
     def test_an_epoch_that_is_done_again(self):
         """The file is newer than the metrics, whose last row a crash has taken."""
