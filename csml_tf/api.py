@@ -80,7 +80,7 @@ def pretrain(
         InputError: if recipe, knobs, images and run directory do not fit each other.
         training.stop_signals.Stopped: if SIGTERM or SIGINT has come; the state is saved.
     """
-    from csml_tf import recipes  # Here: nothing else in this module needs gin.
+    from csml_tf import recipes  # Here, since it needs gin.
 
     with _at_work():
         name = os.fspath(recipe)
@@ -257,7 +257,9 @@ def _find(model, trust_model):
             "A model is given as a run directory, the folder of a SavedModel or an id of "
             f"list_models(), got a {type(model).__name__}: give what it was opened from."
         )
-    return registry.find_saved_model(model, trust_model)
+    from csml_tf import unfinished  # Here, since it needs gin.
+
+    return unfinished.find_model(model, trust_model)
 
 
 def _as_list(name, value):

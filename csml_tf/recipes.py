@@ -34,7 +34,7 @@ from csml_tf.models.backbones.catalog import make_backbone
 from csml_tf.models.backbones.resnet import make_resnet
 from csml_tf.models.encoder import MultiLevelEncoder
 from csml_tf.models.heads import make_batch_norm_head
-from csml_tf.training import addons, assembly, optim, step_images
+from csml_tf.training import addons, assembly, optim, precision, step_images
 from csml_tf.training import pretrain as pretraining
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.share_of_epochs import share_of_epochs
@@ -119,14 +119,23 @@ def parse(
     except (ValueError, SyntaxError, tokenize.TokenError) as error:
         raise InputError(_explain(str(error))) from error
     _check_parameters()
+    return _make_recipe(tuple(gin_files), tuple(bindings))
+
+
+def _make_recipe(gin_files, bindings):
+    """`runs.Recipe` of what gin holds now."""
     knob_rules.check(_values())
     return runs.Recipe(
-        files=tuple(gin_files),
-        bindings=tuple(bindings),
+        files=gin_files,
+        bindings=bindings,
         name=pathlib.Path(gin_files[-1]).stem,
         dataset=_read_knob("DATASET"),
+        knobs={name: _read_knob(name) for name in _knobs()},
         read_settings=lambda: _settings_in_effect(bindings),
         settings=gin.operative_config_str,
+        make_model=_in_a_sentence(_make_model),
+        fill=functools.partial(_fill, gin_files, bindings),
+        assemble=_in_a_sentence(_assemble),
         make_center_view=_in_a_sentence(gin.get_configurable("CenterView")),
         make_monitors=_in_a_sentence(_make_monitors),
         train=_in_a_sentence(_train),
@@ -145,6 +154,25 @@ def _in_a_sentence(function):
             raise _recipe_fault(error) from error
 
     return call
+
+
+def _fill(gin_files, bindings, values):
+    """The recipe with other values of some of its knobs, {name: value}."""
+    with gin.unlock_config():
+        gin.parse_config([f"{name} = {value!r}" for name, value in values.items()])
+    return _make_recipe(gin_files, bindings)
+
+
+def _make_model():
+    """The recipe's model, to be given the weights of a checkpoint."""
+    parts = _make_parts()
+    with precision.policy(parts.precision):
+        return parts.make_model(seed=parts.seed, photometric=None)
+
+
+def _assemble(source, strategy, center_view):
+    """`assembly.assemble` of the recipe's parts."""
+    return assembly.assemble(_make_parts(), source, strategy, center_view)
 
 
 def _make_monitors(train, test, center_view):

@@ -2,22 +2,24 @@
 
 import dataclasses
 import functools
-import shlex
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
 
 from absl import logging
 
-from csml_tf import code_version
+from csml_tf import run_cards
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.export import model_card, saved_model
-from csml_tf.training import workers
+from csml_tf.training import plan, run_directory, settling, step_clock, workers
+from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import initial_weights, registry
+
+_BEST_FOLDER = "best_model"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +31,14 @@ class Recipe:
         bindings: overrides of them, such as "EPOCHS = 10".
         name: of the run's directory, where none is given.
         dataset: data set string; None where the recipe names none.
+        knobs: {name: value}, as the recipe has them.
         read_settings: function of no arguments that returns, as `settings`, {name: value} of the
             knobs in effect, and of what overrides them, for the card.
         settings: function of no arguments that returns, once everything is built, all
             settings in effect as text.
+        make_model: function of no arguments that returns a new, random `TrainingModel`.
+        fill: function of {knob: value} that returns the recipe with these values.
+        assemble: `training.assembly.assemble` but for what the recipe sets.
         make_center_view: function of no arguments that returns a `CenterView`.
         make_monitors: function of (train source, test source, center_view) that returns the
             `monitors` of `training.pretrain.run`.
@@ -44,8 +50,12 @@ class Recipe:
     bindings: Sequence[str]
     name: str
     dataset: Optional[str]
+    knobs: dict
     read_settings: Callable[[], dict]
     settings: Callable[[], str]
+    make_model: Callable[[], Any]
+    fill: Callable[[dict], "Recipe"]
+    assemble: Callable[..., Any]
     make_center_view: Callable[[], CenterView]
     make_monitors: Callable[..., list]
     train: Callable[..., Any]
@@ -100,15 +110,10 @@ def pretrain(
     Raises:
         InputError: if recipe, data and run directory do not fit each other.
     """
-    opened = None
-    if isinstance(dataset, ImageSource):
-        source, name = dataset, dataset.name
-    else:
-        name = recipe.choose_dataset(dataset)
-        opened = catalog.open_dataset(name, data_dir, download)
-        source = opened.split("pretrain")
-    logging.info("%s: %d images", source.name, len(source))
-    directory = RunDirectory(model_dir or f"runs/{recipe.name}")
+    source, name, pair = _open_data(recipe, dataset, data_dir, download)
+    path = model_dir or f"runs/{recipe.name}"
+    recipe = settling.settle(recipe, source, strategy, run_directory.settings_of_earlier(path))
+    directory = RunDirectory(path)
     initialize, origin = _find_origin(init_from, directory, trust_model)
 
     def settings():
@@ -117,7 +122,6 @@ def pretrain(
 
     try:
         center_view = recipe.make_center_view()
-        pair = None if opened is None else _open_pair(opened)
         monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
         model = recipe.train(
             *(directory, source, strategy, center_view, settings, monitors, initialize),
@@ -127,13 +131,15 @@ def pretrain(
         directory.leave()
         raise
     card = {
-        **_describe(recipe, model, source, name, center_view, directory),
-        "command": _describe_command(recipe, dataset, init_from),
+        **run_cards.describe(recipe, model, source, name, center_view, directory),
+        "command": run_cards.describe_command(recipe, dataset, init_from),
     }
     with workers.own_directory(strategy, directory) as own_directory:
         saved_model.export(
             model.encoder, own_directory.saved_model, center_view.mean, center_view.std, card
         )
+        if workers.is_alone(strategy):
+            _export_best(own_directory, model.encoder, center_view, card)
         workers.meet(strategy)
     return directory
 
@@ -154,11 +160,58 @@ def _find_origin(init_from, directory, trust_model):
     return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(found)!r}\n"
 
 
+def _export_best(directory, encoder, center_view, card):
+    """Writes the encoder of the best epoch by kNN beside the last one, where it is another."""
+    best = BestEncoder(directory).load(encoder)
+    if best is None:
+        return
+    metric = model_card.metric("kNN top-1", best["knn_top1"], best["knn_protocol"])
+    card = {**card, "epochs": best["epoch"], "metrics": [metric]}
+    folder = directory.path / _BEST_FOLDER
+    saved_model.export(encoder, folder, center_view.mean, center_view.std, card)
+    logging.info(
+        "kNN was best after epoch %d, %.2f %%: that encoder is in %s.",
+        *(best["epoch"], 100 * best["knn_top1"], folder),
+    )
+
+
+def dry_run(
+    recipe: Recipe,
+    model_dir: Optional[str],
+    strategy,
+    dataset: Union[str, ImageSource, None] = None,
+    data_dir: Optional[str] = None,
+    download: bool = False,
+) -> None:
+    """Logs what `pretrain` would do, and how long by a few timed steps; writes nothing.
+
+    Args and errors are those of `pretrain`.
+    """
+    source, _, _ = _open_data(recipe, dataset, data_dir, download)
+    earlier = run_directory.settings_of_earlier(model_dir or f"runs/{recipe.name}")
+    recipe = settling.settle(recipe, source, strategy, earlier)
+    assembled = recipe.assemble(source, strategy, recipe.make_center_view())
+    plan.log_training(assembled)
+    parts, num_steps = assembled.parts, assembled.num_steps
+    pace = step_clock.measure(assembled)
+    pace.announce(parts.epochs - 1, parts.epochs * num_steps, parts.global_batch_size)
+
+
+def _open_data(recipe, dataset, data_dir, download):
+    """(source of training images, name of the data set, labelled pair or None); logs them."""
+    if isinstance(dataset, ImageSource):
+        source, name, pair = dataset, dataset.name, None
+    else:
+        name = recipe.choose_dataset(dataset)
+        opened = catalog.open_dataset(name, data_dir, download)
+        source, pair = opened.split("pretrain"), _open_pair(opened)
+    plan.log_data(source, pair)
+    return source, name, pair
+
+
 def _open_pair(opened):
     """The labelled sources that accuracy is measured by; None where there are none."""
-    source = opened.split("pretrain")
-    if source.labels is None:
-        logging.info("%s has no labels: accuracy is not measured.", source.name)
+    if opened.split("pretrain").labels is None:
         return None
     train, test = opened.split("train"), opened.split("test")
     try:
@@ -167,53 +220,3 @@ def _open_pair(opened):
         logging.warning("Accuracy is not measured during training: %s", error)
         return None
     return train, test
-
-
-def _describe(recipe, model, source, dataset, center_view, directory):
-    """The card of the run's encoder, but for the command."""
-    settings = recipe.read_settings()
-    if "DATASET" in settings:
-        settings["DATASET"] = dataset  # Not that of the recipe, where another was given.
-    return {
-        "id": directory.path.resolve().name,
-        "recipe": settings,
-        "data": source.name,
-        "data_fingerprint": source.fingerprint,
-        "image_size": center_view.image_size,
-        "resize_size": center_view.resize_size,
-        "feature_dim": model.encoder.feature_dim,
-        "epochs": int(model.epoch.numpy()) + 1,
-        "trained_by": directory.read_notes().get("Code", "not recorded"),
-        "csml_tf": code_version.version(),
-        "commit": code_version.commit(),
-        "curve": _read_curve(directory),
-        "metrics": _read_metrics(directory),
-    }
-
-
-def _describe_command(recipe, dataset, init_from):
-    """What trains once more as the recipe says, wherever its data may lie."""
-    if isinstance(dataset, ImageSource):
-        options = "".join(f", {binding.replace(' = ', '=')}" for binding in recipe.bindings)
-        options += "" if init_from is None else f", init_from={str(init_from)!r}"
-        return f"csml_tf.pretrain(images, {recipe.files[-1]!r}{options})"
-    words = [f"--gin_file={name}" for name in recipe.files]
-    words += [f"--gin_bindings={' '.join(binding.split())}" for binding in recipe.bindings]
-    words += [] if dataset is None else [f"--dataset={dataset}"]
-    words += [] if init_from is None else [f"--init_from={init_from}"]
-    return f"csml-tf train {shlex.join(words)}"
-
-
-def _read_curve(directory):
-    """Loss and accuracy by epochs."""
-    names = ("epoch", "loss", "knn_top1")
-    return [{name: row[name] for name in names if name in row} for row in directory.read_metrics()]
-
-
-def _read_metrics(directory):
-    """What a finished run measured last."""
-    return [
-        model_card.metric("kNN top-1", row["knn_top1"], row["knn_protocol"])
-        for row in directory.read_metrics()[-1:]
-        if "knn_top1" in row
-    ]

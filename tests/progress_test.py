@@ -19,6 +19,11 @@ def fake_ipython(*parts):
 
 
 class MakeBarTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.screen = io.StringIO()
+        self.screen.isatty = lambda: True
+
     def make(self, ipython, widgets=object):
         """-> the class of the bar, and what it was made with."""
         made = []
@@ -27,6 +32,7 @@ class MakeBarTest(absltest.TestCase):
             return lambda **options: made.append((name, options))
 
         with (
+            mock.patch.object(sys, "stderr", self.screen),
             mock.patch.dict(sys.modules, IPython=ipython),
             mock.patch.object(tqdm, "tqdm", make("terminal")),
             mock.patch.object(notebook, "tqdm", make("notebook")),
@@ -39,11 +45,40 @@ class MakeBarTest(absltest.TestCase):
         for ipython in (None, fake_ipython("TerminalIPythonApp")):
             kind, options = self.make(ipython)
             self.assertEqual(kind, "terminal")
-            self.assertContainsSubset({"total": 3, "leave": True, "file": sys.stderr}, options)
+            self.assertContainsSubset({"total": 3, "leave": True, "file": self.screen}, options)
 
     def test_notebook(self):
         self.assertEqual(self.make(fake_ipython("IPKernelApp"))[0], "notebook")
         self.assertEqual(self.make(fake_ipython("IPKernelApp"), widgets=None)[0], "terminal")
+
+
+class LineBarTest(absltest.TestCase):
+    """Stderr is a file: a line each half minute, nothing else."""
+
+    def setUp(self):
+        super().setUp()
+        self.now = 100.0
+        clock = types.SimpleNamespace(perf_counter=lambda: self.now)
+        self.enter_context(mock.patch.object(progress, "time", clock))
+        self.file = self.enter_context(mock.patch("sys.stderr", io.StringIO()))
+
+    def test_a_line_each_half_minute(self):
+        with progress.bar(100, "features", unit="images") as advance:
+            for _ in range(20):
+                self.now += 4.0
+                advance(5)
+        lines = self.file.getvalue().splitlines()
+        self.assertLen(lines, 2)  # After 32 and 64 of 80 seconds.
+        self.assertIn("features:  40%", lines[0])
+        self.assertIn("40/100 [00:32<00:48,  1.25 images/s]", lines[0])
+        self.assertIn("80/100", lines[1])
+        self.assertNotIn("\r", self.file.getvalue())
+
+    def test_short_work_writes_nothing(self):
+        with progress.bar(100, "features", unit="images") as advance:
+            self.now += 29.0
+            advance(100)
+        self.assertEmpty(self.file.getvalue())
 
 
 class ShownLogTest(absltest.TestCase):

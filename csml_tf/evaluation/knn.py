@@ -1,6 +1,7 @@
 """Weighted kNN classification on frozen features, Wu et al., arXiv:1805.01978."""
 
 import numpy as np
+from absl import logging
 
 from csml_tf import features, similarity
 from csml_tf.errors import InputError
@@ -13,7 +14,7 @@ _SMALL_SET_K = 20
 _SMALL_SET_IMAGES = 10_000
 # Candidates beyond k that float32 proposes.
 _MORE_PROPOSED = 32
-# Float64 numbers of the candidates of a block of queries, 128 MB.
+# Float64 numbers of a block of queries, 128 MB: of their candidates, or of their votes.
 _BLOCK_NUMBERS = 2**24
 
 
@@ -119,16 +120,25 @@ def classify_grid(train_features, train_labels, test_features, ks, temperatures)
     similarities, indices = _nearest(test_features, train_features, max(ks))
     train_labels = np.asarray(train_labels)
     num_classes = train_labels.max() + 1
-    cells = train_labels[indices] + num_classes * np.arange(len(indices))[:, None]
-    predicted = {}
-    for temperature in temperatures:
-        # Against the nearest one: the same order of votes, and no overflow if it is low.
-        weights = np.exp((similarities - similarities[:, :1]) / temperature)
-        for k in ks:
-            votes = np.bincount(
-                cells[:, :k].ravel(), weights[:, :k].ravel(), num_classes * len(indices)
-            )
-            predicted[k, temperature] = votes.reshape([-1, num_classes]).argmax(axis=1)
+    predicted = {
+        (k, temperature): np.empty(len(indices), np.int64)
+        for temperature in temperatures
+        for k in ks
+    }
+    # A table of votes for all would be queries x classes.
+    rows_at_once = max(1, _BLOCK_NUMBERS // max(num_classes, max(ks)))
+    for start in range(0, len(indices), rows_at_once):
+        rows = slice(start, start + rows_at_once)
+        near = similarities[rows]
+        cells = train_labels[indices[rows]] + num_classes * np.arange(len(near))[:, None]
+        for temperature in temperatures:
+            # Against the nearest one: the same order of votes, and no overflow if it is low.
+            weights = np.exp((near - near[:, :1]) / temperature)
+            for k in ks:
+                votes = np.bincount(
+                    cells[:, :k].ravel(), weights[:, :k].ravel(), num_classes * len(near)
+                )
+                predicted[k, temperature][rows] = votes.reshape([-1, num_classes]).argmax(axis=1)
     return predicted
 
 
@@ -166,10 +176,13 @@ def choose_k(k, train_source) -> int:
     """K itself, or for None the usual number of neighbors for a set of this size.
 
     Raises:
-        InputError: if there are not as many images.
+        InputError: if there are not as many images as were asked for.
     """
     if k is None:
-        k = _SMALL_SET_K if len(train_source) < _SMALL_SET_IMAGES else _LARGE_SET_K
+        usual = _SMALL_SET_K if len(train_source) < _SMALL_SET_IMAGES else _LARGE_SET_K
+        k = min(usual, len(train_source))
+        if k < usual:
+            logging.info("k is %d, all images of %s: %d is usual.", k, train_source.name, usual)
     if not 1 <= k <= len(train_source):
         raise InputError(
             f"k must be from 1 to the {len(train_source)} images of {train_source.name}, got {k}."

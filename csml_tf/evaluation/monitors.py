@@ -3,6 +3,8 @@
 import time
 from typing import Callable
 
+from absl import logging
+
 from csml_tf.evaluation import accuracy, knn, labelled_pair
 from csml_tf.evaluation.linear import cached, logistic_regression
 
@@ -34,16 +36,23 @@ class KnnEvaluation(_Evaluation):
         train_source: labelled `ImageSource` whose images vote.
         test_source: labelled `ImageSource` to classify.
         center_view: `augment.center_view.CenterView`.
-        k: neighbors that vote; None takes 200, or 20 if fewer than 10,000 vote.
+        k: neighbors that vote; None takes 200, or 20 if fewer than 10,000 vote. Where there are
+            not as many images, all of them vote.
         temperature: of the votes' weights, above 0.
 
     Raises:
-        InputError: if the labels do not fit, k is larger than the voting set, or the
-            temperature is not above 0.
+        InputError: if the labels do not fit, k is below 1, or the temperature is not above 0.
     """
 
     def __init__(self, train_source, test_source, center_view, k=None, temperature=0.1):
         super().__init__(train_source, test_source, center_view)
+        if k is not None and k > len(train_source):  # A recipe's is meant for its own data.
+            logging.warning(
+                "kNN during training: the recipe's k of %d is more than the %d images of %s: all "
+                "of them vote.",
+                *(k, len(train_source), train_source.name),
+            )
+            k = len(train_source)
         self._k = knn.choose_k(k, train_source)
         knn.check_temperature(temperature)
         self._temperature = temperature

@@ -154,6 +154,19 @@ class Method(tf.Module):
         return {}
 
     @property
+    def recent_embeddings(self) -> Levels:
+        """{level: [n, dim]} unit vectors of images seen lately, for the figures of a run's health.
+
+        A method that keeps none has {}; some images are then embedded anew.
+        """
+        return {}
+
+    @property
+    def chance_loss(self) -> float | None:
+        """A level's loss, in nats, where nothing is told from anything; None for not known."""
+        return None
+
+    @property
     def trained_variables(self) -> list[tf.Variable]:
         """Those that the optimizer moves: the query encoder's, then those of `extra_layers`."""
         extra = [v for layer in self.extra_layers.values() for v in layer.trainable_variables]

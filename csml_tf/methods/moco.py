@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from absl import logging
 
 from csml_tf import losses
@@ -60,6 +62,16 @@ class MoCo(Method):
     def mining_encoder(self):
         """The key encoder, as in the authors' code."""
         return self.key_encoder.encoder
+
+    @property
+    def recent_embeddings(self):
+        """The keys in the queues."""
+        return {level: queue.keys for level, queue in self.queues.items()}
+
+    @property
+    def chance_loss(self):
+        """The key as near as each key of the queue: ln(1 + num_negatives)."""
+        return math.log(1 + self.num_negatives)
 
     @property
     def shared_variables(self):

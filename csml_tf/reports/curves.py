@@ -87,6 +87,23 @@ def accuracy(rows):
     return _panels(rows, panels)
 
 
+def health(rows):
+    """How spread out the embeddings are: their rank, how alike strangers are, the queue's entropy.
+
+    Raises:
+        LeftOut: if the run has not measured it.
+    """
+    panels = (
+        ("effective_rank", "effective rank of the embeddings", 1),
+        ("stranger_cosine", "mean cosine of strangers", 1),
+        ("queue_entropy_share", "entropy in the queue, % of the most", 100),
+    )
+    panels = [panel for panel in panels if panel[0] in _names(rows)]
+    if not panels:
+        raise LeftOut("This run was trained by a csml_tf that did not measure it.")
+    return _panels(rows, panels)
+
+
 def beside_references(rows, band):
     """Loss and kNN accuracy, over the range of the reference runs.
 

@@ -102,6 +102,7 @@ def write(
     makers |= {
         "Curves": lambda: _curves(record, output),
         "Accuracy": lambda: _accuracy(record, output),
+        "Health": lambda: _health(record, output),
         "Neighbors": lambda: _neighbors(record, data, output, seed),
         "Nearest to unseen images": lambda: _held_out(data, output, seed),
         "Map of the features": lambda: _map(data, output, draw_map, seed),
@@ -203,6 +204,17 @@ def _accuracy(record, output):
     if knn is not None:
         caption += f" kNN: {knn[2]}."
     return _drawn(figure, output / "accuracy.png", "Accuracy by epoch", caption)
+
+
+def _health(record, output):
+    caption = (
+        "Without labels, of the keys in the queue or of a few images, at the last level. The rank "
+        "is of the directions that the embeddings use: near 1 they have collapsed. Strangers are "
+        "two different images; a cosine near 1 is collapse, too. The entropy is of how a key "
+        "weighs the others in the loss: 100 % where none is nearer than another."
+    )
+    figure = curves.health(record.rows)
+    return _drawn(figure, output / "health.png", "Spread of the embeddings", caption)
 
 
 def _beside_references(record, band, output):

@@ -3,10 +3,11 @@
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 from csml_tf.data import catalog
 from csml_tf.reports import canvas
-from csml_tf.training import run_directory
+from csml_tf.training import run_directory, settling
 
 _COLUMN_INCHES = 1.35
 _ROW_INCHES = 1.6
@@ -37,6 +38,7 @@ def write(output, recipe, model_dir=None, dataset=None, data_dir=None, step=1):
     checkpoints = None if model_dir is None else run_directory.find(model_dir).checkpoints
     canvas.prepare(output)
     source = catalog.open_dataset(recipe.choose_dataset(dataset), data_dir).split("pretrain")
+    recipe = settling.settle(recipe, source, tf.distribute.get_strategy(), {}, timed=False)
     shown = recipe.collect_step(source, recipe.make_center_view(), checkpoints, step - 1)
     name = recipe.name if model_dir is None else pathlib.Path(model_dir).resolve().name
     path = pathlib.Path(output, "views.png")

@@ -99,6 +99,7 @@ class Assembly:
         augmentations: {view name: `ViewAugmentation`}, of all views that the model takes.
         refresh: `NeighborRefresh`, or None where the model uses no neighbors.
         num_steps: of an epoch.
+        center_view: `augment.center_view.CenterView`, of mining and of what measures.
     """
 
     parts: Parts
@@ -108,6 +109,7 @@ class Assembly:
     augmentations: dict[str, ViewAugmentation]
     refresh: NeighborRefresh | None
     num_steps: int
+    center_view: Any
 
     @property
     def table(self) -> NeighborTable | None:
@@ -188,7 +190,9 @@ def assemble(
             )
         refresh = parts.make_neighbor_refresh(source, center_view)
     model.check(parts.global_batch_size, len(source), source.name)
-    return Assembly(parts, source, strategy, model, augmentations, refresh, num_steps)
+    return Assembly(
+        *(parts, source, strategy, model, augmentations, refresh, num_steps, center_view)
+    )
 
 
 def _choose_augmentations(model, parts):

@@ -10,13 +10,17 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.training import forward_units, workers
+from csml_tf import errors
+from csml_tf.training import forward_units, health, workers
 from csml_tf.training.assembly import Assembly
+from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.checkpoint import Progress, RunCheckpoint
 from csml_tf.training.epoch_row import EpochRow
+from csml_tf.training.health import Health
 from csml_tf.training.loss_guard import LossGuard
 from csml_tf.training.mid_epoch import MidEpoch
 from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.step_clock import StepClock
 from csml_tf.training.stop_signals import StopSignals
 from csml_tf.training.training_bar import TrainingBar
 from csml_tf.training.user_callbacks import UserCallbacks
@@ -49,6 +53,9 @@ class Epoch:
         self._stops = stops
         self._monitors = monitors
         self._callbacks = callbacks
+        self._best = BestEncoder(directory)
+        self._health = Health(assembled)
+        self._clock = StepClock(assembled.num_steps, self._announce_end)
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
@@ -66,7 +73,7 @@ class Epoch:
         refresh = assembled.refresh
         if refresh is not None and refresh.is_due(epoch):
             doing = f"mining the neighbors before epoch {epoch + 1}"
-            with strategy.scope(), self._stops.ending_at_once(doing):
+            with strategy.scope(), self._stops.ending_at_once(doing), self._clock.paused():
                 row.update(refresh.refresh(model.base.mining_encoder, epoch))
             self._checkpoints.save(row.progress(step=0))
         due = [monitor for monitor in self._monitors if monitor.is_due(epoch + 1, epochs)]
@@ -74,13 +81,17 @@ class Epoch:
             row.update(self._train(begun, row))
             model.base.average_moving_statistics(strategy)
             workers.check_same_state(strategy, model.base.shared_state, assembled.table)
+            with strategy.scope():
+                row.update(self._health.measure(epoch, row.read()))
             if due:
                 self._checkpoints.save(row.progress(assembled.num_steps))
         for monitor in due:
             doing = f"measuring after epoch {epoch + 1}"
-            with strategy.scope(), self._stops.ending_at_once(doing):
-                row.update(monitor.measure(model.encoder))
+            with strategy.scope(), self._stops.ending_at_once(doing), self._clock.paused():
+                row.update(_measure(monitor, model.encoder, epoch))
         figures = row.read()
+        if workers.is_alone(strategy):  # To read the weights would be to ask all workers.
+            self._best.offer(figures, model.encoder)
         self._report(figures)
         self._checkpoints.save(Progress(epoch + 1))
         return self._callbacks.finish_epoch(epoch, figures)
@@ -107,7 +118,7 @@ class Epoch:
                 initial_epoch=epoch,
                 epochs=epoch + 1,
                 # The saver comes last, because it may end the run.
-                callbacks=[guard, bar, self._callbacks, saver],
+                callbacks=[guard, bar, self._clock, self._callbacks, saver],
                 verbose=0,
             )
         guard.check()
@@ -121,6 +132,13 @@ class Epoch:
             "forward_units": anchors * units,
         }
 
+    def _announce_end(self, pace):
+        assembled = self._assembled
+        parts, model = assembled.parts, assembled.model
+        steps_left = parts.epochs * assembled.num_steps - int(model.optimizer.iterations.numpy())
+        epochs_left = parts.epochs - 1 - int(model.epoch.numpy())
+        pace.announce(epochs_left, steps_left, parts.global_batch_size)
+
     def _report(self, row):
         """One epoch's figures, to metrics.jsonl, to TensorBoard and to the log."""
         self._directory.append_metrics(row)
@@ -130,7 +148,22 @@ class Epoch:
                     tf.summary.scalar(name, value)
         self._board.flush()
         accuracies = ["knn_top1", "linear_top1"]
-        shown = ["loss", *accuracies, "neighbor_purity", "neighbor_churn", "images_per_sec"]
+        shown = ["loss", *accuracies, *health.FIGURES]
+        shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
         figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
         epochs = self._assembled.parts.epochs
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
+
+
+def _measure(monitor, encoder, epoch):
+    """What a monitor measures; {} and a warning where it cannot: the training is worth more."""
+    try:
+        return monitor.measure(encoder)
+    except Exception as error:
+        if errors.is_of_another_worker(error):
+            raise
+        logging.warning(
+            "%s could not measure after epoch %d (%s: %s); the training goes on.",
+            *(type(monitor).__name__, epoch + 1, type(error).__name__, errors.first_line(error)),
+        )
+        return {}

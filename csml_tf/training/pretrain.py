@@ -11,7 +11,7 @@ from absl import logging
 
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.methods.method import TrainingModel
-from csml_tf.training import assembly, checkpoint, workers
+from csml_tf.training import assembly, checkpoint, plan, workers
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.epoch import Epoch
 from csml_tf.training.run_directory import RunDirectory, without_places
@@ -78,9 +78,12 @@ def run(
         if progress.epoch >= parts.epochs:
             logging.info("%s is finished: %d epochs are done.", run_directory.path, parts.epochs)
             return model
+        plan.log_training(assembled)
         if progress == Progress() and initialize is not None:
             with strategy.scope():
                 initialize(model)
+        # That of a checkpoint may be of a shorter run.
+        model.steps_of_run.assign(parts.epochs * assembled.num_steps)
         if progress != Progress():
             logging.info("Going on from %s after %s.", run_directory.path, progress)
         callbacks = UserCallbacks(parts.callbacks, checkpoints)

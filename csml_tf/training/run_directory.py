@@ -6,6 +6,8 @@ import json
 import pathlib
 import re
 
+from absl import logging
+
 from csml_tf import code_version, errors, whole_files
 from csml_tf.errors import InputError
 
@@ -21,6 +23,8 @@ _FREE_SETTINGS = (
 )
 # Where something lies, and what tells whether it is the same in another place.
 _PLACES = {"DATASET": _FINGERPRINT, "INIT_FROM": "INIT_FINGERPRINT"}
+# What it may raise: the run then goes on, on the schedule of the longer one.
+_EPOCHS = ("EPOCHS", "pretrain.epochs")
 # A comment that says something about the run: "# Recipe: r50.gin".
 _NOTE = re.compile(r"^# ([A-Z][\w ]*): (.+)$", re.MULTILINE)
 
@@ -43,6 +47,13 @@ def find(path):
             "folder that csml-tf train has written."
         )
     return RunDirectory(path)
+
+
+def settings_of_earlier(path):
+    """`RunDirectory.read_settings` of a run that may or may not be there; {} without one."""
+    config, checkpoints = (pathlib.Path(path, name) for name in ("config.gin", "checkpoints"))
+    has_begun = config.is_file() and _has_checkpoints(checkpoints)
+    return _settings(config.read_text()) if has_begun else {}
 
 
 class RunDirectory:
@@ -80,8 +91,9 @@ class RunDirectory:
 
         Args:
             config_text: the settings, one `name = value` per line; lines that begin
-                with "#" do not count. How the run computes and what it measures may change, and
-                so may the places of what has the same fingerprint.
+                with "#" do not count. How the run computes and what it measures may change, so
+                may the places of what has the same fingerprint, and the number of epochs may
+                grow.
             source: `sources.base.ImageSource` of the training images.
 
         Raises:
@@ -99,6 +111,7 @@ class RunDirectory:
             config_text += f"{gone} = {there[gone]}\n"
         if not new and there == here:
             return
+        there = _with_more_epochs(there, here)
         names = _differing(there, here)
         if not names:
             code = "" if new else self.read_notes().get("Code")
@@ -131,7 +144,7 @@ class RunDirectory:
 
     def has_checkpoints(self):
         """Whether there is anything that a run could go on from."""
-        return any(not path.is_dir() for path in self.checkpoints.glob("ckpt-*"))
+        return _has_checkpoints(self.checkpoints)
 
     def read_settings(self):
         """{name: value} of `config.gin`, values as they are written there."""
@@ -195,6 +208,10 @@ class RunDirectory:
             file.write(json.dumps(row) + "\n")
 
 
+def _has_checkpoints(folder):
+    return any(not path.is_dir() for path in folder.glob("ckpt-*"))
+
+
 def without_places(config_text):
     """The settings that all workers have in common: {name: value}, without where things lie."""
     return {name: value for name, value in _settings(config_text).items() if name not in _PLACES}
@@ -212,6 +229,22 @@ def _differing(there, here):
     names = [n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)]
     # Another DATASET has other images, too.
     return sorted(names, key=lambda n: n in _PLACES.values())
+
+
+def _with_more_epochs(there, here):
+    """The settings of a run, with the epochs of now where these are more; logs them."""
+    raised = {}
+    for name in _EPOCHS:
+        before, after = there.get(name, ""), here.get(name, "")
+        if before.isdigit() and after.isdigit() and int(after) > int(before):
+            raised[name] = after
+            logging.info(
+                "%s is raised from %s to %s: the run goes on with the learning rates that a run of "
+                "%s epochs has there, higher than its last ones. To begin anew from its encoder "
+                "instead: another --model_dir, and --init_from.",
+                *(name, before, after, after),
+            )
+    return {**there, **raised}
 
 
 def _settings(config_text):

@@ -75,7 +75,7 @@ def share(strategy, value):
         strategy: `tf.distribute.Strategy`.
         value: int32 array; of the other workers only its shape counts.
     """
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if is_alone(strategy):
         return value
 
     def own(context):
@@ -94,9 +94,14 @@ def share_number(strategy, find):
 
 def largest(strategy, number):
     """The largest of all workers' whole numbers, on every worker."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if is_alone(strategy):
         return number
     return int(_gather(strategy, np.array([number], np.int32)).max())
+
+
+def is_alone(strategy):
+    """Whether this process is the only one of its run."""
+    return not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def meet(strategy):

@@ -14,10 +14,10 @@ csml-tf evaluate --protocol=retrieval --model=runs/photos --dataset=folder:photo
 
 from absl import flags
 
+from csml_tf import unfinished
 from csml_tf.evaluation import comparison, frozen_encoder, protocols
 from csml_tf.evaluation.semi_supervised import fine_tuning
 from csml_tf.training import strategies
-from csml_tf.zoo import registry
 
 _PROTOCOL = flags.DEFINE_multi_enum("protocol", ["knn"], protocols.NAMES, "How to measure.")
 _MODEL = flags.DEFINE_multi_string(
@@ -78,9 +78,11 @@ _SETTINGS = [
 
 def main(argv):
     del argv
-    with strategies.make(_STRATEGY.value).scope():
+    strategy = strategies.make(_STRATEGY.value)
+    models = [unfinished.find_model(model, _TRUST_MODEL.value) for model in _MODEL.value]
+    with strategy.scope():
         comparison.measure(
-            [registry.find_saved_model(model, _TRUST_MODEL.value) for model in _MODEL.value],
+            models,
             _DATASET.value,
             _PROTOCOL.value,
             image_size=_IMAGE_SIZE.value,

@@ -9,8 +9,8 @@ csml-tf export --model_dir=runs/r50 --output=exports/r50_lite --format=tflite
 
 from absl import flags
 
+from csml_tf import unfinished
 from csml_tf.export import formats
-from csml_tf.zoo import registry
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Finished run, SavedModel folder, or id of a published model.", required=True
@@ -40,7 +40,7 @@ def main(argv):
     del argv
     print(
         formats.export(
-            registry.find_saved_model(_MODEL_DIR.value, _TRUST_MODEL.value),
+            unfinished.find_model(_MODEL_DIR.value, _TRUST_MODEL.value),
             _OUTPUT.value,
             _FORMAT.value,
             _PRECISION.value,

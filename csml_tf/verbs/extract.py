@@ -7,10 +7,10 @@ csml-tf extract --model=runs/photos --images=photos --output=features --layer=em
 
 from absl import flags
 
+from csml_tf import unfinished
 from csml_tf.evaluation import frozen_encoder
 from csml_tf.extraction import extract
 from csml_tf.training import strategies
-from csml_tf.zoo import registry
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Run directory, SavedModel folder, or id of a published model.", required=True
@@ -32,10 +32,10 @@ _STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], 
 
 def main(argv):
     del argv
-    with strategies.make(_STRATEGY.value).scope():
-        encoder = frozen_encoder.FrozenEncoder(
-            registry.find_saved_model(_MODEL.value, _TRUST_MODEL.value), _IMAGE_SIZE.value
-        )
+    strategy = strategies.make(_STRATEGY.value)
+    model = unfinished.find_model(_MODEL.value, _TRUST_MODEL.value)
+    with strategy.scope():
+        encoder = frozen_encoder.FrozenEncoder(model, _IMAGE_SIZE.value)
         line = extract.run(
             *(encoder, _IMAGES.value, _OUTPUT.value, _LAYER.value, _FORMAT.value),
             *(_BATCH.value, _PART_IMAGES.value),

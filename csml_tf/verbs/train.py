@@ -1,5 +1,7 @@
 """Pretrains an encoder as a recipe says; the same command again goes on with the run.
 
+csml-tf train --gin_file=photos.gin --dataset=folder:photos --dry_run
+csml-tf train --gin_file=photos.gin --dataset=folder:photos
 csml-tf train --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
 """
 
@@ -24,6 +26,9 @@ _INIT_FROM = flags.DEFINE_string(
 _TRUST_MODEL = flags.DEFINE_bool(
     "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
 )
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Only print the plan, with the hours it takes by a few timed steps."
+)
 _STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
 _TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
 _WORKER_TIMEOUT_S = flags.DEFINE_integer(
@@ -37,6 +42,10 @@ def main(argv):
     strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipe = recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
+    if _DRY_RUN.value:
+        runs.dry_run(recipe, _MODEL_DIR.value, strategy, *data)
+        print("Nothing was trained or written: leave --dry_run out to begin.")
+        return
     directory = runs.pretrain(
         *(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value),
         trust_model=_TRUST_MODEL.value,

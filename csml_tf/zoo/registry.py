@@ -21,6 +21,13 @@ ENTRIES = (
         published="none",
     ),
     Entry(
+        id="photos",
+        method="MoCo at two levels, settings by images and machine",
+        network="ResNet-18 or ResNet-50",
+        data="your own",
+        published="none",
+    ),
+    Entry(
         id="r18_cifar10",
         method="CsMl",
         network="ResNet-18, CIFAR stem",

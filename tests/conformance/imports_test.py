@@ -43,6 +43,7 @@ ROWS = {
     "csml_tf.recipe_files": 6,
     "csml_tf.knob_rules": 6,
     "csml_tf.runs": 6,
+    "csml_tf.unfinished": 6,
     "csml_tf.api": 6,
     "csml_tf.verbs": 7,
     "csml_tf.cli": 7,

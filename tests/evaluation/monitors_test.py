@@ -57,10 +57,20 @@ class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
             "votes: train digits, 100 images; tested on: test digits, 50 images",
         )
 
-    @parameterized.parameters(0, 101)
-    def test_rejects_k(self, k):
-        with self.assertRaisesRegex(InputError, f"from 1 to the 100 images of train .*got {k}"):
-            monitors.KnnEvaluation(self.train, self.test, self.view, k)
+    def test_rejects_k(self):
+        with self.assertRaisesRegex(InputError, "from 1 to the 100 images of train .*got 0"):
+            monitors.KnnEvaluation(self.train, self.test, self.view, 0)
+
+    def test_k_shrinks_to_a_small_set(self):
+        few = self.train.subset(range(12), "few")
+        for k, level, words in (
+            (None, "INFO", "20 is usual"),
+            (200, "WARNING", "k of 200 is more"),
+        ):
+            with self.assertLogs("absl", level) as logs:
+                evaluation = monitors.KnnEvaluation(few, self.test, self.view, k)
+            self.assertIn(words, logs.output[0])
+            self.assertStartsWith(evaluation.protocol("x"), "k=12, ")
 
     def test_rejects_temperature(self):
         with self.assertRaisesRegex(InputError, "above 0, got 0"):

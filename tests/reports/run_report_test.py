@@ -22,9 +22,17 @@ from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PARTS = ("Curves", "Accuracy", "Neighbors", "Nearest to unseen images", "Map of the features")
-PARTS += ("Confusion", "Measurements", "Settings")
-PICTURES = ("losses", "speed", "accuracy", "neighbors", "neighbor_sheet", "held_out_sheet")
+PARTS = ("Curves", "Accuracy", "Health", "Neighbors", "Nearest to unseen images")
+PARTS += ("Map of the features", "Confusion", "Measurements", "Settings")
+PICTURES = (
+    "losses",
+    "speed",
+    "accuracy",
+    "health",
+    "neighbors",
+    "neighbor_sheet",
+    "held_out_sheet",
+)
 PICTURES += ("map", "confusion")
 # What the text of the page says of a part that is not there.
 LEFT_OUT = re.compile(r"Left out(?:, the neighbors' images)?: (.+)")
@@ -94,7 +102,7 @@ class WriteTest(absltest.TestCase):
 
     def test_all_parts(self):
         self.assertEqual(
-            self.line, f"{self.output}/report.html: 8 parts about tiny, finished after 3 epochs"
+            self.line, f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs"
         )
         titles = re.findall("<h2>(.*?)</h2>", self.text)
         self.assertEqual(titles, [*PARTS])
@@ -104,7 +112,7 @@ class WriteTest(absltest.TestCase):
         for tag, name, value in self.page.references:
             with self.subTest(f"{tag} {name} {value[:40]}"):
                 self.assertRegex(value, "^data:image/" if tag in ("img", "div") else "^(#|data:,$)")
-        self.assertLen([tag for tag, _ in self.page.elements if tag == "img"], 7)
+        self.assertLen([tag for tag, _ in self.page.elements if tag == "img"], 8)
         self.assertLen(set(self.page.ids), len(self.page.ids))
         self.assertNotRegex(self.text, r"(?i)@import|url\((?!data:)|<script[^>]+src|https?://[^w]")
 
@@ -178,10 +186,10 @@ class LeftOutTest(absltest.TestCase):
 
     def test_run_in_progress(self):
         reasons = self.report(tiny_record.make_rows(1))
-        self.assertEqual([*reasons], [*PARTS[2:7]])
+        self.assertEqual([*reasons], [*PARTS[3:8]])
         self.assertIn("no neighbor table", reasons["Neighbors"])
         self.assertIn("normal. From epoch 3 on", (self.output / run_report.PAGE).read_text())
-        for title in PARTS[3:6]:
+        for title in PARTS[4:7]:
             self.assertIn("exported no encoder yet: let csml-tf train finish", reasons[title])
 
     def test_moco_without_labels(self):

@@ -26,6 +26,7 @@ def make_rows(epochs, neighbors=True, knn=True):
         row = {"epoch": epoch, "step": 10 * epoch, "learning_rate": 0.1, "loss": 5.0 - epoch}
         row.update({"loss_stage4_image": 5.0 - epoch, "images_per_sec": 100.0 * epoch})
         row.update({"input_wait_fraction": 0.25, "seconds": 40.0})
+        row.update({"effective_rank": 20.0, "stranger_cosine": 0.5, "queue_entropy_share": 0.9})
         if neighbors and epoch % 2:
             row.update({"neighbor_purity": 0.5, "mining_seconds": 1.0})
         if knn and epoch < 3:

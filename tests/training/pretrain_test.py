@@ -2,6 +2,7 @@ import contextlib
 import functools
 import itertools
 import os
+import shutil
 import signal
 from unittest import mock
 
@@ -212,6 +213,40 @@ class ResumeTest(tf.test.TestCase):
         self.assertAllEqual(model.optimizer.iterations, 9)
         self.assertAllEqual(model.base.queues["stage4"].cursor, 9 * tiny_run.BATCH % 40)
         self.assertEqual(before.keys(), run_state.load(self.whole).keys())
+
+    def test_goes_on_with_more_epochs(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup) / "longer"
+        shutil.copytree(self.whole, directory)
+        with self.assertLogs("absl", "INFO") as logs:
+            model = tiny_run.run(directory, EPOCHS + 1)
+        self.assertIn("EPOCHS is raised from 3 to 4", "".join(logs.output))
+        *before, last = run_state.figures(directory)
+        self.assertEqual(before, run_state.figures(self.whole))
+        peak = 0.03 * tiny_run.BATCH / 256
+        self.assertEqual(last["learning_rate"], optim.cosine_schedule(3, 4, peak))
+        self.assertEqual(int(model.steps_of_run), 4 * 3)
+        with self.assertRaisesRegex(InputError, "EPOCHS is 4 there and 3 here"):
+            tiny_run.run(directory, EPOCHS)
+
+    def test_health_in_every_row(self):
+        for row in run_state.figures(self.whole):
+            self.assertBetween(row["effective_rank"], 1, 8)
+            self.assertBetween(row["stranger_cosine"], -1, 1)
+            self.assertBetween(row["queue_entropy_share"], 0, 1)
+
+    def test_a_monitor_that_fails_ends_nothing(self):
+        class Broken(Monitor):
+            def measure(self, encoder):
+                raise RuntimeError("No more labels.")
+
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        with self.assertLogs("absl", "WARNING") as logs:
+            tiny_run.run(directory, 1, [Broken(), Monitor()])
+        self.assertIn(
+            "Broken could not measure after epoch 1 (RuntimeError: No", "".join(logs.output)
+        )
+        (row,) = run_state.figures(directory)
+        self.assertContainsSubset(Monitor().measure(None), row)
 
     def test_refuses_a_run_with_other_settings(self):
         with self.assertRaisesRegex(InputError, r"SEED is 0 there and 1 here.*--model_dir"):

@@ -6,6 +6,7 @@ from unittest import mock
 
 import tensorflow as tf
 
+from csml_tf import progress
 from csml_tf.training import training_bar
 
 
@@ -15,7 +16,9 @@ class TrainingBarTest(tf.test.TestCase):
         self.now = 100.0
         clock = types.SimpleNamespace(perf_counter=lambda: self.now)
         self.enter_context(mock.patch.object(training_bar, "time", clock))
-        self.screen = self.enter_context(mock.patch("sys.stderr", io.StringIO()))
+        self.screen = io.StringIO()
+        self.screen.isatty = lambda: True
+        self.enter_context(mock.patch("sys.stderr", self.screen))
 
     def run_epoch(self, num_steps, epochs=2, first_step=0, **options):
         """Steps of 2 s, of which 0.5 s wait; the first takes 30 s more, for the tracing."""
@@ -44,6 +47,13 @@ class TrainingBarTest(tf.test.TestCase):
         self.assertEqual(self.times_left("run in")[-1], "0:00:10")
         self.assertEqual(self.times_left("epoch ends in")[-2:], ["0:00:02", "0:00:00"])
         self.assertIn("epoch 1/2", self.shown())
+
+    def test_in_a_file(self):
+        self.screen.isatty = lambda: False
+        self.enter_context(mock.patch.object(progress, "time", training_bar.time))
+        self.run_epoch(num_steps=15, epochs=1)
+        (line,) = self.shown().splitlines()  # After 32 of 60 seconds: the first step takes 32.
+        self.assertRegex(line, "^epoch 1/1: .* 1/15 steps")
 
     def test_one_step_has_no_speed(self):
         bar = self.run_epoch(num_steps=1)

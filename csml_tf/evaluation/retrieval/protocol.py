@@ -30,7 +30,7 @@ def measure(encoder, train_source, test_source, layer=("features",), k=None, que
         train_source: labelled `ImageSource`, the gallery.
         test_source: labelled `ImageSource`, the queries.
         layer: those of `frozen_encoder.LAYERS` to compare by; maps are average-pooled.
-        k: numbers of nearest images; None takes 1, 5 and 10.
+        k: numbers of nearest images; None takes those of 1, 5 and 10 that there are images for.
         queries: path of an image file or a folder of images, or None.
 
     Returns:
@@ -45,9 +45,10 @@ def measure(encoder, train_source, test_source, layer=("features",), k=None, que
     if queries is not None:
         return nearest_images.look_up(encoder, (train_source, test_source), queries, layer, k)
     labelled_pair.check(train_source, test_source)
-    ks = sorted(set(k or _RECALL_AT))
     own, has_match = _find_own(train_source, test_source)
-    nearest_images.check_k(ks, len(train_source) - (own is not None), train_source.name)
+    num_others = len(train_source) - (own is not None)
+    ks = sorted(set(k or [each for each in _RECALL_AT if each <= num_others] or [1]))
+    nearest_images.check_k(ks, num_others, train_source.name)
     gallery, test = labelled_pair.extract(
         encoder.encode_layers(layer), train_source, test_source, encoder.center_view
     )

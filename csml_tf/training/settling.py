@@ -1,0 +1,83 @@
+"""Gives the knobs that a recipe leaves open their values, and says why."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from csml_tf.data.sources.base import ImageSource
+from csml_tf.errors import InputError
+from csml_tf.training import automatic, facts, step_clock, workers
+
+
+def settle(
+    recipe: Any,
+    source: ImageSource,
+    strategy: tf.distribute.Strategy,
+    earlier: Mapping[str, str],
+    timed: bool = True,
+) -> Any:
+    """The recipe with a value for every knob that is `automatic.OPEN` in it.
+
+    Args:
+        recipe: `runs.Recipe`.
+        source: of the training images.
+        strategy: of the run.
+        earlier: {name: value as it is written} in the `config.gin` of a run that goes on, whose
+            values are kept; {} for a new run.
+        timed: whether a few steps are trained for the epochs that HOURS allows; else these are
+            estimated.
+
+    Raises:
+        InputError: if a knob has no automatic value, or there are too few images or too little
+            time.
+    """
+    open_knobs = [name for name, value in recipe.knobs.items() if value == automatic.OPEN]
+    if not open_knobs:
+        return recipe
+    kept = {name: ast.literal_eval(earlier[name]) for name in open_knobs if name in earlier}
+    given = {name: value for name, value in recipe.knobs.items() if name not in open_knobs}
+    found = facts.collect(source, strategy)
+    choices = automatic.choose(found, {**given, **kept})
+    unknown = sorted({*open_knobs} - {*kept} - {*choices})
+    if unknown:
+        raise InputError(
+            f"{unknown[0]} has no automatic value: give it one, in the recipe or with "
+            "--gin_bindings."
+        )
+    values = {**{name: choices[name].value for name in open_knobs if name in choices}, **kept}
+    recipe = recipe.fill(values)
+    if timed and given.get("HOURS") is not None and "EPOCHS" in choices:
+        logging.info("Timing a few steps, since HOURS = %s.", given["HOURS"])
+        assembled = recipe.assemble(source, strategy, recipe.make_center_view())
+        anchors = assembled.parts.global_batch_size
+        pace = _share(strategy, step_clock.measure(assembled))
+        found = dataclasses.replace(
+            found,
+            anchors_per_sec=anchors / pace.step_s,
+            between_epochs_s=pace.between_epochs_s,
+        )
+        network = {name: values[name] for name in automatic.BEFORE_EPOCHS if name in values}
+        choices.update(automatic.choose(found, {**given, **kept, **network}))
+        values.update({name: choices[name].value for name in choices if name in open_knobs})
+        recipe = recipe.fill(values)
+    if kept:
+        names = ", ".join(f"{name} = {values[name]!r}" for name in kept)
+        logging.info("Chosen when the run began, and kept: %s.", names)
+    for name, choice in choices.items():
+        if name in open_knobs and name not in kept:
+            logging.info("%s = %r: %s", name, choice.value, choice.reason)
+    return recipe
+
+
+def _share(strategy, pace):
+    """The first worker's `Pace`: they differ, and what is chosen by it may not."""
+    numbers = (round(1e6 * seconds) for seconds in dataclasses.astuple(pace))
+    return step_clock.Pace(
+        *(workers.share_number(strategy, lambda own=own: own) / 1e6 for own in numbers)
+    )

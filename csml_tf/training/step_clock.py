@@ -1,0 +1,134 @@
+"""How long a step takes, and what lies between two epochs, once a few of them are timed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Callable
+
+import tensorflow as tf
+from absl import logging
+
+from csml_tf.training.assembly import Assembly
+
+# The first ones trace, and fill what the input has ready.
+_SKIPPED_STEPS = 3
+_MIN_STEPS = 10
+_MAX_STEPS = 500
+_MIN_SECONDS = 15.0
+# What lies between epochs so long may stay unknown.
+_LONG_EPOCH_S = 60.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast a run is.
+
+    Attributes:
+        step_s: seconds of a step.
+        between_epochs_s: seconds from an epoch's last step to the next one's first, for input and
+            checkpoint; accuracy and mining left out.
+    """
+
+    step_s: float
+    between_epochs_s: float = 0.0
+
+    def announce(self, epochs_left: int, steps_left: int, anchors: int) -> None:
+        """Logs how long the run takes from now on, and when it will end.
+
+        Args:
+            epochs_left: after the present one.
+            steps_left: of the whole run.
+            anchors: of a step.
+        """
+        left_s = self.step_s * steps_left + self.between_epochs_s * epochs_left
+        left = datetime.timedelta(seconds=round(left_s))
+        logging.info(
+            "%.0f images/s, and %.1f s between epochs: %s (h:mm:ss) to go, until %s; accuracy and "
+            "mining come on top.",
+            *(anchors / self.step_s, self.between_epochs_s, left),
+            f"{datetime.datetime.now() + left:%Y-%m-%d %H:%M}",
+        )
+
+
+class StepClock(tf.keras.callbacks.Callback):
+    """Times steps, over one or several calls of `fit`, until that is enough.
+
+    Args:
+        num_steps: of an epoch.
+        when_known: function of the `Pace`, called once.
+    """
+
+    def __init__(self, num_steps: int, when_known: Callable[[Pace], None]):
+        super().__init__()
+        self._supports_tf_logs = True  # Else Keras reads the logs from the device in every step.
+        self._num_steps = num_steps
+        self._when_known = when_known
+        self._seen = 0
+        self._steps: list[float] = []
+        self._between: list[float] = []
+        self._last: float | None = None
+        self._paused = 0.0
+        self._is_known = False
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens in it does not count."""
+        started = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - started
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """The next step is an epoch's first."""
+        self._is_first = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Adds a step."""
+        if self._is_known:
+            return
+        now = time.perf_counter()
+        self._seen += 1
+        if self._last is not None and self._is_first:
+            self._between.append(now - self._last - self._paused)
+        elif self._last is not None and self._seen > _SKIPPED_STEPS:
+            self._steps.append(now - self._last)
+        self._last, self._paused, self._is_first = now, 0.0, False
+        if self._is_enough():
+            self._is_known = True
+            step_s = statistics.fmean(self._steps)
+            # The first step of the epoch is in it.
+            between_s = statistics.median(self._between or [step_s]) - step_s
+            self._when_known(Pace(step_s, max(0.0, between_s)))
+
+    def _is_enough(self):
+        if not self._steps or len(self._steps) + len(self._between) < _MIN_STEPS:
+            return False
+        seconds = sum(self._steps)
+        if not self._between and seconds / len(self._steps) * self._num_steps < _LONG_EPOCH_S:
+            return False
+        return seconds + sum(self._between) >= _MIN_SECONDS or len(self._steps) >= _MAX_STEPS
+
+
+def measure(assembled: Assembly) -> Pace:
+    """The pace of a run, by training a model that is thrown away; takes half a minute or so."""
+    found: list[Pace] = []
+
+    def stop(pace):
+        found.append(pace)
+        assembled.model.stop_training = True
+
+    clock = StepClock(assembled.num_steps, stop)
+    epoch = 0
+    while not found:
+        batches = assembled.make_batches(epoch, 0)
+        epochs = {"initial_epoch": epoch, "epochs": epoch + 1}
+        assembled.model.fit(
+            batches, steps_per_epoch=assembled.num_steps, **epochs, callbacks=[clock], verbose=0
+        )
+        epoch += 1
+    tf.keras.backend.clear_session()
+    return found[0]

@@ -1,0 +1,56 @@
+import types
+
+import numpy as np
+from absl.testing import absltest
+
+from csml_tf.data.sources import memory
+from csml_tf.methods.cross_samples import CrossSamples
+from csml_tf.training import plan
+
+
+def make_source(labels, names=None):
+    images = np.zeros([len(labels), 8, 8], np.uint8)
+    return memory.MemorySource(images, labels=labels, class_names=names, name="few")
+
+
+def make_assembled(num_steps=20, epochs=10, batch=64, **options):
+    parts = types.SimpleNamespace(epochs=epochs, global_batch_size=batch)
+    model = types.SimpleNamespace(cross_samples=CrossSamples(**options))
+    return types.SimpleNamespace(parts=parts, model=model, num_steps=num_steps)
+
+
+class PlanTest(absltest.TestCase):
+    def test_classes(self):
+        self.assertEqual(
+            plan.describe_classes(make_source([0, 1, 1], ["ant", "bee"])), ", 2 classes: ant, bee"
+        )
+        self.assertEqual(plan.describe_classes(make_source([1], ["ant", "bee"])), ", 1 class: bee")
+        many = make_source(range(13), [str(number) for number in range(13)])
+        self.assertEqual(plan.describe_classes(many), ", 13 classes")
+        self.assertEqual(plan.describe_classes(make_source([0, 0, 2])), ", 2 classes")
+        unknown = memory.MemorySource(np.zeros([3, 8, 8], np.uint8), name="few")
+        self.assertEqual(plan.describe_classes(unknown), ", no labels")
+
+    def test_data(self):
+        source = make_source([0, 1, 1], ["ant", "bee"])
+        with self.assertLogs(level="INFO") as logs:
+            plan.log_data(source, (source, source), ["2 files left out"])
+        lines = [line.partition("absl:")[2] for line in logs.output]
+        self.assertEqual(lines[:2], ["few: 3 images, 2 classes: ant, bee.", "2 files left out"])
+        self.assertIn("labels of few, 3 images; tested on few, 3 images", lines[2])
+
+    def test_warnings(self):
+        counted = {"neighbor_warmup_epochs": 9}
+        self.assertEmpty(plan.warnings(make_assembled(**counted)))
+        (few,) = plan.warnings(make_assembled(num_steps=9, **counted))
+        self.assertIn("9 step(s) only: lower GLOBAL_BATCH_SIZE, 64 now", few)
+        (small,) = plan.warnings(make_assembled(num_steps=3, batch=16, **counted))
+        self.assertIn("3 step(s) only: add images", small)
+        (late,) = plan.warnings(make_assembled(neighbor_warmup_epochs=10))
+        self.assertIn("Neighbors would never count: they wait 10 epochs of 10", late)
+        alone = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}
+        self.assertEmpty(plan.warnings(make_assembled(neighbor_warmup_epochs=10, **alone)))
+
+
+if __name__ == "__main__":
+    absltest.main()

@@ -1,0 +1,78 @@
+"""Knobs that a recipe leaves open, with a stand-in for the recipe; nothing is trained."""
+
+import dataclasses
+from unittest import mock
+
+import numpy as np
+import tensorflow as tf
+from absl.testing import absltest
+
+from csml_tf.data.sources import memory
+from csml_tf.errors import InputError
+from csml_tf.training import facts, settling, step_clock
+
+
+@dataclasses.dataclass
+class Recipe:
+    knobs: dict
+
+    def fill(self, values):
+        return Recipe({**self.knobs, **values})
+
+    def assemble(self, source, strategy, center_view):
+        parts = mock.Mock(global_batch_size=self.knobs["GLOBAL_BATCH_SIZE"])
+        return mock.Mock(parts=parts)
+
+    def make_center_view(self):
+        return None
+
+
+class SettleTest(absltest.TestCase):
+    def settle(self, knobs, earlier=(), num_images=1_000):
+        source = memory.MemorySource(np.zeros([num_images, 96, 128], np.uint8), name="grey")
+        strategy = tf.distribute.get_strategy()
+        with self.assertLogs(level="INFO") as logs:
+            recipe = settling.settle(Recipe(knobs), source, strategy, dict(earlier))
+        self.lines = "\n".join(logs.output)
+        return recipe.knobs
+
+    def test_chooses_and_says_why(self):
+        knobs = self.settle({"WIDTH": 8, "IMAGE_SIZE": "auto", "EPOCHS": "auto"})
+        self.assertEqual((knobs["WIDTH"], knobs["EPOCHS"]), (8, 500))
+        self.assertIn("EPOCHS = 500: 1,000 images, no limit of time", self.lines)
+        self.assertRegex(self.lines, "IMAGE_SIZE = [0-9]+: .*shorter side is 96 px")
+
+    def test_keeps_what_a_run_has(self):
+        earlier = {"EPOCHS": "12", "BLUR_SIGMA_PX": "(0.5, 1.5)", "WIDTH": "99"}
+        open_knobs = {"EPOCHS": "auto", "BLUR_SIGMA_PX": "auto", "EMA_DECAY": "auto"}
+        with mock.patch.object(step_clock, "measure", side_effect=AssertionError):
+            knobs = self.settle({"WIDTH": 8, "HOURS": 1, **open_knobs}, earlier)
+        self.assertEqual(knobs["EPOCHS"], 12)
+        self.assertEqual(knobs["BLUR_SIGMA_PX"], (0.5, 1.5))
+        self.assertEqual(knobs["WIDTH"], 8)
+        self.assertIn("kept: EPOCHS = 12, BLUR_SIGMA_PX = (0.5, 1.5)", self.lines)
+
+    def test_time_is_shared_out_by_measured_steps(self):
+        given = {"HOURS": 1, "GLOBAL_BATCH_SIZE": 100, "EPOCHS": "auto", "NUM_NEGATIVES": "auto"}
+        with mock.patch.object(step_clock, "measure", return_value=step_clock.Pace(2.0, 5.0)):
+            knobs = self.settle(given)
+        self.assertEqual(knobs["EPOCHS"], 132)  # An epoch takes 20 s and 5 s; there are 3312 s.
+        self.assertIn("at 50 images a second (measured)", self.lines)
+
+    def test_other_knobs_have_no_automatic_value(self):
+        with self.assertRaisesRegex(InputError, "SEED has no automatic value: give it one"):
+            self.settle({"SEED": "auto"})
+
+    def test_nothing_open(self):
+        recipe = Recipe({"WIDTH": 8})
+        self.assertIs(settling.settle(recipe, None, None, {}), recipe)
+
+    def test_facts(self):
+        source = memory.MemorySource(np.zeros([7, 96, 128], np.uint8), name="grey")
+        found = facts.collect(source, tf.distribute.get_strategy())
+        self.assertEqual((found.num_images, found.short_side_px, found.replicas), (7, 96, 1))
+        self.assertGreaterEqual(found.num_cpus, 1)
+
+
+if __name__ == "__main__":
+    absltest.main()
