@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Optional, Union
+from typing import Any
 
 from csml_tf import code_version
 from csml_tf.augment.center_view import CenterView
@@ -59,9 +59,7 @@ def describe_encoder(
     }
 
 
-def describe_command(
-    recipe: Any, dataset: Union[str, ImageSource, None], init_from: Optional[str]
-) -> str:
+def describe_command(recipe: Any, dataset: str | ImageSource | None, init_from: str | None) -> str:
     """What trains once more as the recipe says, wherever its data may lie."""
     if isinstance(dataset, ImageSource):
         options = "".join(f", {binding.replace(' = ', '=')}" for binding in recipe.bindings)

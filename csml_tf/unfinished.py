@@ -25,7 +25,8 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
     """The folder of a SavedModel; of a run that goes on still, what its newest checkpoint gives.
 
     Args:
-        id_or_dir, trust_model: as for `registry.find_saved_model`.
+        id_or_dir: as for `registry.find_saved_model`.
+        trust_model: likewise.
 
     Raises:
         InputError: if there is no such model, or none of the run's checkpoints can be read.

@@ -53,7 +53,7 @@ class KnobRulesTest(parameterized.TestCase):
         ("PAIRS = 'yes'", "PAIRS must be True or False"),
         ("NUM_NEIGHBORS = 0", "NUM_NEIGHBORS must be a whole number from 1"),
         ("LEVEL_WEIGHTS = {'stage9': 1.0}", "LEVEL_WEIGHTS must be .*'stage4'"),
-        ("DATASET = 3", "DATASET must be a text in quotes, got 3"),
+        ("DATASET = 3", "DATASET must be a text in quotes, or None, got 3"),
         # By way of another knob, and past the knob.
         ("EPOCHS = %TEMPERATURE", "EPOCHS must be .*, got 0.1"),
         ("MoCo.temperature = '0.1'", "MoCo.temperature must be a number above 0, got '0.1'"),

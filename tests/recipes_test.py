@@ -141,7 +141,6 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(
         ("BACKBONE = 'ResNet50v2'", "^There is no backbone .*did you mean 'ResNet50V2'"),
         ("GLOBAL_BATCH_SIZE = 2000", "^A batch of 2000 images is larger than digits"),
-        ("KnnEvaluation.k = -3", "^k must be from 1 to the 1438 images"),
         ("CenterView.resize_size = 3", "^CenterView: resize_size must be at least"),
         ("MONITOR_EVERY_EPOCHS = 0", "^KnnMonitor: every_epochs must be at least 1"),
     )

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import runs
+from csml_tf import run_cards, runs
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.data.sources import file_scan, folder_scan, memory, splits
@@ -28,6 +28,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             "bindings": ("EPOCHS = 2",),
             "name": "mine",
             "dataset": "digits",
+            "knobs": {"EPOCHS": 2},
             "read_settings": lambda: {"EPOCHS": 2},
             "settings": lambda: "EPOCHS = 2\n",
             "make_model": None,
@@ -135,7 +136,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         ),
     )
     def test_command_of_the_card(self, given, command):
-        actual = runs._describe_command(self.make_recipe(), **given)
+        actual = run_cards.describe_command(self.make_recipe(), **given)
         self.assertEqual(actual, command)
 
     def test_exports_and_writes_the_card(self):

@@ -41,6 +41,7 @@ ROWS = {
     "csml_tf.command": 6,
     "csml_tf.recipes": 6,
     "csml_tf.recipe_files": 6,
+    "csml_tf.run_cards": 6,
     "csml_tf.knob_rules": 6,
     "csml_tf.runs": 6,
     "csml_tf.unfinished": 6,
