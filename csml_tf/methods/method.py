@@ -230,6 +230,7 @@ class TrainingModel(Protocol):
         base: the `Method`.
         cross_samples: the `CrossSamples`: names of the views, when neighbors count, pairs.
         encoder: what is exported: the query encoder.
+        accumulation_steps: equal parts in which a replica takes its share of a batch.
         epoch: from 0; `fit` assigns it.
         steps_of_run: how many the whole run has; 0 for not known.
         kinds_in_use: kinds of queries that the present epoch trains.
@@ -240,6 +241,7 @@ class TrainingModel(Protocol):
 
     base: Method
     cross_samples: CrossSamples
+    accumulation_steps: int
     epoch: tf.Variable
     steps_of_run: tf.Variable
     means: tf.Module

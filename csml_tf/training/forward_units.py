@@ -26,4 +26,7 @@ def per_image(model: TrainingModel, augmentations: dict[str, ViewAugmentation]) 
     small_areas = (augmentations[n].image_size ** 2 for n in cross_samples.small_view_names)
     queries = sum(kind != "small" for kind in model.kinds_in_use)
     queries += sum(area / large_px**2 for area in small_areas)
-    return float(base.units_of_a_target * targets + base.units_of_a_query * queries)
+    # A batch that comes in parts is then embedded twice, see `methods.passes`.
+    again = base.queries_are_targets and model.accumulation_steps > 1
+    of_a_query = base.units_of_a_query + (1 if again else 0)
+    return float(base.units_of_a_target * targets + of_a_query * queries)

@@ -5,7 +5,44 @@ import math
 import tensorflow as tf
 
 
-class TorchSGD(tf.keras.optimizers.Optimizer):
+class _WithMomentum(tf.keras.optimizers.Optimizer):
+    """A momentum buffer for each variable, and weight decay as a part of the gradient."""
+
+    def __init__(self, learning_rate, sgd_momentum, l2_weight_decay, name, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._learning_rate = self._build_learning_rate(learning_rate)
+        self.sgd_momentum = sgd_momentum
+        self.l2_weight_decay = l2_weight_decay
+
+    def build(self, var_list):
+        """Makes one momentum buffer for each variable."""
+        super().build(var_list)
+        if getattr(self, "_built", False):
+            return
+        self._buffers = [
+            self.add_variable_from_reference(variable, "momentum_buffer") for variable in var_list
+        ]
+        self._built = True
+
+    def _buffer_of(self, variable):
+        return self._buffers[self._index_dict[self._var_key(variable)]]
+
+    def _decayed(self, gradient, variable):
+        # A minus, because no sum of three may be left: where TensorFlow sees one, a gradient that
+        # is itself a sum included, it makes it one operation, which adds in an order that differs
+        # from step to step, and two runs of a seed part.
+        return tf.convert_to_tensor(gradient) - (-self.l2_weight_decay) * variable
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
+            "sgd_momentum": self.sgd_momentum,
+            "l2_weight_decay": self.l2_weight_decay,
+        }
+
+
+class TorchSGD(_WithMomentum):
     """SGD with momentum and weight decay as `torch.optim.SGD` computes them.
 
         buffer   = sgd_momentum * buffer + gradient + weight_decay * parameter
@@ -26,46 +63,20 @@ class TorchSGD(tf.keras.optimizers.Optimizer):
     def __init__(
         self, learning_rate=0.03, sgd_momentum=0.9, l2_weight_decay=1e-4, name="TorchSGD", **kwargs
     ):
-        super().__init__(name=name, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.sgd_momentum = sgd_momentum
-        self.l2_weight_decay = l2_weight_decay
-
-    def build(self, var_list):
-        """Makes one momentum buffer for each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._buffers = [
-            self.add_variable_from_reference(variable, "momentum_buffer") for variable in var_list
-        ]
-        self._built = True
+        super().__init__(learning_rate, sgd_momentum, l2_weight_decay, name, **kwargs)
 
     def update_step(self, gradient, variable):
         """Applies the two lines of the class docstring to one variable."""
-        buffer = self._buffers[self._index_dict[self._var_key(variable)]]
-        # No sum of three is left: where TensorFlow sees one, a gradient that is itself a sum
-        # included, it makes it one operation, which adds in an order that differs from step
-        # to step, and two runs of a seed part. Hence the minus, and the momentum in one kernel.
-        decayed = tf.convert_to_tensor(gradient) - (-self.l2_weight_decay) * variable
-        tf.raw_ops.ResourceApplyMomentum(
+        tf.raw_ops.ResourceApplyMomentum(  # One kernel: another sum would be one of three.
             var=variable.handle,
-            accum=buffer.handle,
+            accum=self._buffer_of(variable).handle,
             lr=tf.cast(self.learning_rate, variable.dtype),
-            grad=decayed,
+            grad=self._decayed(gradient, variable),
             momentum=tf.cast(self.sgd_momentum, variable.dtype),
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "sgd_momentum": self.sgd_momentum,
-            "l2_weight_decay": self.l2_weight_decay,
-        }
 
-
-class Lars(tf.keras.optimizers.Optimizer):
+class Lars(_WithMomentum):
     """LARS, arXiv:1708.03888: SGD whose steps are scaled layer by layer, for large batches.
 
         decayed   = gradient + weight_decay * parameter
@@ -95,28 +106,14 @@ class Lars(tf.keras.optimizers.Optimizer):
         name="Lars",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.sgd_momentum = sgd_momentum
-        self.l2_weight_decay = l2_weight_decay
+        super().__init__(learning_rate, sgd_momentum, l2_weight_decay, name, **kwargs)
         self.trust_coefficient = trust_coefficient
-
-    def build(self, var_list):
-        """Makes one momentum buffer for each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._buffers = [
-            self.add_variable_from_reference(variable, "momentum_buffer") for variable in var_list
-        ]
-        self._built = True
 
     def update_step(self, gradient, variable):
         """Applies the lines of the class docstring to one variable."""
-        buffer = self._buffers[self._index_dict[self._var_key(variable)]]
-        scaled = tf.convert_to_tensor(gradient)
+        buffer, scaled = self._buffer_of(variable), tf.convert_to_tensor(gradient)
         if variable.shape.rank > 1:
-            scaled = scaled - (-self.l2_weight_decay) * variable  # As in `TorchSGD`.
+            scaled = self._decayed(gradient, variable)
             length, of_step = tf.norm(variable), tf.norm(scaled)
             ratio = self.trust_coefficient * tf.math.divide_no_nan(length, of_step)
             scaled *= tf.where((length > 0) & (of_step > 0), ratio, 1.0)
@@ -124,13 +121,7 @@ class Lars(tf.keras.optimizers.Optimizer):
         variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * buffer)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "sgd_momentum": self.sgd_momentum,
-            "l2_weight_decay": self.l2_weight_decay,
-            "trust_coefficient": self.trust_coefficient,
-        }
+        return {**super().get_config(), "trust_coefficient": self.trust_coefficient}
 
 
 def scale_learning_rate(per_256_images, global_batch_size):
