@@ -40,7 +40,8 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     # "folder:DIR" begins with "folder:", and so does "folder+top:DIR", which has an option; the
     # kind without a prefix, "digits", is its whole name.
     start, colon, _ = dataset.partition(":")
-    open_splits = _KINDS.get(start.partition("+")[0] + colon, _open_tfds)
+    kind = start.partition("+")[0] + colon if colon else dataset
+    open_splits = _KINDS.get(kind, _open_tfds)
     return Dataset(dataset, open_splits(dataset, data_dir, download), seed)
 
 

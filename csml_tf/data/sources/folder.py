@@ -75,7 +75,9 @@ class FolderSource(base.ImageSource):
             files = [file for file, good in zip(files, is_good) if good]
             self._files = packed_names.PackedNames(files)
             labels = None if labels is None else labels[is_good]
-        self._fingerprint = base.digest(self._files.joined, ends[is_good])
+        # Photographs that are not turned are other images.
+        stored = [] if obeys_exif else [b"no_exif"]
+        self._fingerprint = base.digest(self._files.joined, ends[is_good], *stored)
         self.labels, self.class_names = base.check_labels(labels, class_names, len(self))
         self._stand_ins = None
         if not is_small:
@@ -154,8 +156,7 @@ class FolderSource(base.ImageSource):
         return np.int64(found % len(self))
 
     def _read_file(self, index):
-        file = self._files.gather(index)
-        encoded = tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        encoded = self._files.read(self._directory, index)
         return encoded if self._obeys_exif else orientation.forget(encoded)
 
 

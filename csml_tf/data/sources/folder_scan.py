@@ -19,6 +19,9 @@ FOREIGN_EXTENSIONS = {
 }
 # Not looked into. All other files are judged by their first bytes.
 _OTHER_EXTENSIONS = (
+    # Of cameras: by their first bytes TIFF, of which Pillow reads a thumbnail or nothing.
+    *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
     *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".py", ".tsv", ".txt"),
     *(".xml", ".yaml", ".yml", ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".gz", ".rar", ".tar"),
     *(".zip", ".npy", ".npz", ".mat", ".parquet", ".pkl", ".pt", ".tfrecord", ".avi", ".m4a"),

@@ -53,3 +53,8 @@ class PackedNames:
         """Scalar int64 in [0, len) -> scalar string; usable inside a tf.data map."""
         start, stop = tf.gather(self._starts, index), tf.gather(self._starts, index + 1)
         return tf.strings.substr(self._joined, start, stop - start - 1)
+
+    def read(self, directory, index):
+        """The bytes of a file: as `gather`, whose name lies below a folder, of any encoding."""
+        path = tf.strings.join([os.fsencode(directory), "/", self.gather(index)])
+        return tf.io.read_file(path)
