@@ -170,6 +170,24 @@ def _checked(images):
         return tf.identity(images)
 
 
+def open_model(directory):
+    """Opens a SavedModel of Keras, which `trust` has looked through where it may be anybody's.
+
+    Returns:
+        `tf.keras.Model`.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return tf.keras.models.load_model(directory, compile=False)
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+        raise InputError(
+            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
+            "again."
+        ) from error
+
+
 def load(directory):
     """Opens an export to be exported anew: the first of `make_export_models`, as it was.
 
@@ -182,13 +200,7 @@ def load(directory):
     Raises:
         InputError: if it cannot be read, or is no such model.
     """
-    try:
-        model = tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
-        raise InputError(
-            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
-            "again."
-        ) from error
+    model = open_model(directory)
     for layer in getattr(model, "submodules", []):  # Those of the projection head, too.
         if isinstance(layer, tf.keras.layers.InputLayer):
             # Newer versions of Keras write it down, and older ones do not take it.
