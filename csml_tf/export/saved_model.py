@@ -18,6 +18,11 @@ _TRAINING_STATE = model_card.EXTRA_ASSETS / "training_state.npz"
 _BATCH_SHAPE = [None, None, None, 3]
 # No image in [0, 1], however it was resampled or normalised, gets there; one of 0 to 255 does.
 _FAR_ABOVE_ONE = 10.0
+# What NumPy raises at a file that is damaged, or holds one array alone.
+_NO_ARRAYS = (
+    *(OSError, ValueError, EOFError, TypeError, AttributeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # Layers of an export that others look for by name.
 _RESERVED = {"images", "normalize", "features", *contract.STAGES}
 
@@ -228,9 +233,9 @@ def read_training_state(directory):
     if not path.exists():
         return {}
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except _NO_ARRAYS as error:
         raise InputError(
             f"{path} is damaged ({errors.first_line(error)}): delete it to begin without its key "
             "encoder and queue, or export the model again."
