@@ -153,8 +153,8 @@ def _choose(dataset):
     if of_role["train"]:
         train = of_role["train"][0]
     elif not others and not scan.loose and names:
-        # Without one for training, the validation images are it.
-        train = (of_role["val"] if of_role["test"] else names)[0]
+        # Without one for training, the validation images are it, or the only ones there are.
+        train = (of_role["val"] or of_role["test"])[0]
     if train is not None:
         test = find_test(scan.parts[train])
         # "train" beside "bicycle" and "bus" is a class; alone or beside splits it is a split.
