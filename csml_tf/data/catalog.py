@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.augment import geometric
+from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import balanced_draw
 from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory
 from csml_tf.errors import InputError
@@ -155,7 +155,8 @@ def open_images(path):
     except OSError as error:
         raise InputError(f"There is no file or folder {path} to read: check the path.") from error
     except tf.errors.OpError as error:
-        raise InputError(f"{path} is no readable image: give another file.") from error
+        missing = image_kinds.describe_missing(encoded[: image_kinds.HEAD_BYTES])
+        raise InputError(f"{path} is no readable image{missing}: give another file.") from error
     return memory.EncodedSource([encoded], name=path, paths=[expanded])
 
 

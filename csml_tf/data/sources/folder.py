@@ -205,7 +205,9 @@ class _DecodeFailures:
         """The files in words, with what would make them readable."""
         named = left_out.shorten_or_list(self._directory, "unreadable", files)
         for file in files[:_FILES_LOOKED_AT]:
-            kind = image_kinds.read_kind(os.path.join(self._directory, file))
-            if kind is not None and not image_kinds.can_decode(kind):
-                return f"{named} ({kind}, {image_kinds.ADVICE[kind]})"
+            missing = image_kinds.describe_missing(
+                image_kinds.read_head(os.path.join(self._directory, file))
+            )
+            if missing:
+                return named + missing
         return named

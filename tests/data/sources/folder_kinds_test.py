@@ -80,6 +80,13 @@ class FolderKindsTest(tf.test.TestCase, parameterized.TestCase):
             ),
         ):
             self.open()
+        with (
+            mock.patch.object(image_kinds, "can_decode", own.__contains__),
+            self.assertRaisesRegex(
+                InputError, r"no readable image \(WebP, readable after .*\): give"
+            ),
+        ):
+            catalog.open_images(f"{self.dir}/1.jpg")
 
     def test_one_class_of_another_kind_is_a_class(self):
         image_files.write_pngs(os.path.join(self.dir, "ant"), 2)
