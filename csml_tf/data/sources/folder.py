@@ -53,6 +53,7 @@ class FolderSource(base.ImageSource):
     def __init__(self, directory, class_names=None, name=None, listing=None, obeys_exif=True):
         self.name = name or f"folder:{directory}"
         self._directory = os.path.expanduser(directory)
+        self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
         self._obeys_exif = obeys_exif
         if listing is None:
             listing = folder_classes.list_files(self._directory, class_names, self.name)
@@ -156,7 +157,7 @@ class FolderSource(base.ImageSource):
         return np.int64(found % len(self))
 
     def _read_file(self, index):
-        encoded = self._files.read(self._directory, index)
+        encoded = self._files.read(self._encoded_directory, index)
         return encoded if self._obeys_exif else orientation.forget(encoded)
 
 

@@ -55,6 +55,5 @@ class PackedNames:
         return tf.strings.substr(self._joined, start, stop - start - 1)
 
     def read(self, directory, index):
-        """The bytes of a file: as `gather`, whose name lies below a folder, of any encoding."""
-        path = tf.strings.join([os.fsencode(directory), "/", self.gather(index)])
-        return tf.io.read_file(path)
+        """The content of a file: as `gather`, of a name below a folder whose path is bytes."""
+        return tf.io.read_file(tf.strings.join([directory, b"/", self.gather(index)]))

@@ -33,6 +33,7 @@ class UncheckedFolder(base.ImageSource):
         self._obeys_exif = listed_splits.NO_EXIF not in options
         self.name = f"folder{'' if self._obeys_exif else '+no_exif'}:{directory}"
         self._directory = os.path.expanduser(directory)
+        self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
         listing = folder_classes.list_everything(self._directory)
         for note in listing.notes:
             logging.info("%s", note)
@@ -52,5 +53,5 @@ class UncheckedFolder(base.ImageSource):
         return [os.path.join(self._directory, file) for file in self.files]
 
     def read_with(self, index, decode):
-        encoded = self.files.read(self._directory, tf.cast(index, tf.int64))
+        encoded = self.files.read(self._encoded_directory, tf.cast(index, tf.int64))
         return decode(encoded if self._obeys_exif else orientation.forget(encoded))
