@@ -45,6 +45,11 @@ def expand_home(path: Union[str, os.PathLike]) -> str:
     return prefix + os.path.expanduser(path[len(prefix) :])
 
 
+def cache_home() -> pathlib.Path:
+    """The folder of what may be made again: `CSML_TF_HOME`, or ~/.cache/csml_tf."""
+    return pathlib.Path(expand_home(os.environ.get("CSML_TF_HOME") or "~/.cache/csml_tf"))
+
+
 def is_inside(path: Union[str, os.PathLike], folder: Union[str, os.PathLike]) -> bool:
     """Whether a path is a folder or lies somewhere below it, links followed."""
     path, folder = pathlib.Path(path).resolve(), pathlib.Path(folder).resolve()

@@ -29,7 +29,8 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
         trust_model: likewise.
 
     Raises:
-        InputError: if there is no such model, or none of the run's checkpoints can be read.
+        InputError: if there is no such model, none of the run's checkpoints can be read, or the
+            model is not trusted.
     """
     path = pathlib.Path(id_or_dir)
     if not (path / "config.gin").is_file() or not (path / "checkpoints").is_dir():
@@ -50,7 +51,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
         folder = path / FOLDER
         if saved_model.read_card(folder).get("checkpoint") != _stamp(prefix):
             _export(directory, prefix, progress, folder)
-        return folder
+        return registry.find_saved_model(folder, trust_model)
     return registry.find_saved_model(id_or_dir, trust_model)
 
 

@@ -104,13 +104,15 @@ def each(rule: Rule) -> Rule:
     )
 
 
-def fields(rules: dict[str, Rule]) -> Rule:
-    """A dictionary with these keys at least, the value of each as a rule says."""
+def fields(rules: dict[str, Rule], others: dict[str, Rule] | None = None) -> Rule:
+    """A dictionary with these keys at least, and perhaps others, each value as a rule says."""
+    others = others or {}
     return _rule(
         f"an object with {', '.join(rules)}" if rules else "an object",
         lambda value: (
             isinstance(value, dict)
             and not any(key not in value or rule(value[key]) for key, rule in rules.items())
+            and not any(key in value and rule(value[key]) for key, rule in others.items())
         ),
     )
 

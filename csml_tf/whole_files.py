@@ -55,7 +55,9 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
     except OSError as error:
         if advice is None:
             raise
-        raise InputError(f"{path} cannot be written ({error.strerror}): {advice}.") from error
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}): {advice}."
+        ) from error
 
 
 def write(path: Path, content: Union[str, bytes], advice: Optional[str] = None) -> None:

@@ -36,6 +36,14 @@ class PlacesTest(parameterized.TestCase):
             places.expand("a\0")
         self.assertEqual(places.expand_home("~/\udcff"), "/home/ann/\udcff")
 
+    @parameterized.parameters((None, "~/.cache/csml_tf"), ("", "~/.cache/csml_tf"), ("~/x", "~/x"))
+    def test_cache_home(self, value, expected):
+        with mock.patch.dict(os.environ):
+            os.environ.pop("CSML_TF_HOME", None)
+            if value is not None:
+                os.environ["CSML_TF_HOME"] = value
+            self.assertEqual(str(places.cache_home()), os.path.expanduser(expected))
+
     def test_is_inside(self):
         folder = tiny_run.make_temp_dir(self.addCleanup)
         (folder / "a" / "b").mkdir(parents=True)

@@ -56,13 +56,23 @@ def find_kind(head):
     return None
 
 
-def read_kind(path):
-    """As `find_kind`, of a file; None where it cannot be read."""
+def read_head(path, num_bytes=HEAD_BYTES):
+    """The first bytes of a file, for `find_kind`; none where it cannot be read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            return find_kind(file.read(HEAD_BYTES))
+            return file.read(num_bytes)
     except OSError:
-        return None
+        return b""
+
+
+def describe_missing(head):
+    """What would make a file readable here, in words; "" where there is nothing of the kind.
+
+    Args:
+        head: as of `find_kind`.
+    """
+    kind = find_kind(head)
+    return "" if kind is None or can_decode(kind) else f" ({kind}, {ADVICE[kind]})"
 
 
 @functools.cache

@@ -35,9 +35,13 @@ def forget(encoded):
 
     def cut():
         number, start = tf.unstack(_find(encoded))
-        before = tf.strings.substr(encoded, 0, start)
-        after = tf.strings.substr(encoded, start + len(_EXIF), -1)
-        return tf.cond(number > 1, lambda: before + b"none\0\0" + after, lambda: encoded)
+
+        def without():
+            before = tf.strings.substr(encoded, 0, start)
+            after = tf.strings.substr(encoded, start + len(_EXIF), -1)
+            return before + b"none\0\0" + after
+
+        return tf.cond(number > 1, without, lambda: encoded)
 
     return tf.cond(tf.io.is_jpeg(encoded), cut, lambda: encoded)
 

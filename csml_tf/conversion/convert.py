@@ -132,7 +132,7 @@ def to_torch(model, output, to, head, trust_model=False):
     directory = registry.find_saved_model(model, trust_model)
     if places.is_inside(output, directory):
         raise InputError(f"{output} lies in the model itself: choose another --output.")
-    loaded = registry.open_saved_model(directory)
+    loaded = saved_model.open_model(directory)
     layers = {layer.name: layer.get_weights() for layer in _with_weights(loaded)}
     batches = saved_model.read_card(directory).get("batches_tracked", 0)
     try:

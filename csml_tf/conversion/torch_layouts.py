@@ -145,7 +145,7 @@ def find(tensors, take_head=None, prefix=None):
         take_head: False leaves the head; True takes one linear layer after the encoder for a
             head even where the layout lets it be a classifier, and wants a head.
         prefix: of the canonical names that count, with or without a dot at its end; None for
-            all.
+            all. Of a ResNet inside of another one, the outer one's own names, "" for example.
 
     Returns:
         `Found`; neither depth nor shapes of the backbones have been looked at.
@@ -228,13 +228,21 @@ def _choose_copy(by_name, roots, prefix):
             f"There is no ResNet under --prefix={prefix}: the checkpoint has {known}; give one of "
             "these, or how it begins."
         )
-    return {name: a for name, a in by_name.items() if name.startswith(start)}, chosen
+    others = ()
+    if start in chosen:  # Exactly this one, and none of those inside of it.
+        others = tuple(root for root in chosen if root != start)
+        chosen = [start]
+    return {
+        name: array
+        for name, array in by_name.items()
+        if name.startswith(start) and not name.startswith(others)
+    }, chosen
 
 
 def _several(roots):
     return InputError(
         f"The checkpoint has several ResNets, under {', '.join(map(repr, roots))}: say which one "
-        f"is wanted, --prefix={roots[-1].rstrip('.')} for example."
+        f"is wanted, --prefix={roots[-1].rstrip('.') or repr('')} for example."
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf.augment import geometric
+from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import balanced_draw
 from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory
 from csml_tf.errors import InputError
@@ -40,7 +40,8 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     # "folder:DIR" begins with "folder:", and so does "folder+top:DIR", which has an option; the
     # kind without a prefix, "digits", is its whole name.
     start, colon, _ = dataset.partition(":")
-    open_splits = _KINDS.get(start.partition("+")[0] + colon, _open_tfds)
+    kind = start.partition("+")[0] + colon if colon else dataset
+    open_splits = _KINDS.get(kind, _open_tfds)
     return Dataset(dataset, open_splits(dataset, data_dir, download), seed)
 
 
@@ -154,7 +155,8 @@ def open_images(path):
     except OSError as error:
         raise InputError(f"There is no file or folder {path} to read: check the path.") from error
     except tf.errors.OpError as error:
-        raise InputError(f"{path} is no readable image: give another file.") from error
+        missing = image_kinds.describe_missing(encoded[: image_kinds.HEAD_BYTES])
+        raise InputError(f"{path} is no readable image{missing}: give another file.") from error
     return memory.EncodedSource([encoded], name=path, paths=[expanded])
 
 

@@ -57,7 +57,7 @@ _ENTRIES = {
     **dict.fromkeys(("image_size", "resize_size", "feature_dim"), whole(1)),
     **dict.fromkeys(("epochs", "batches_tracked"), whole(0)),
     "recipe": fields({}),
-    "curve": each(fields({"epoch": number(), "loss": number()})),
+    "curve": each(fields({"epoch": number(), "loss": number()}, {"knn_top1": number()})),
     "metrics": each(fields({"name": text(), "value": number(), "protocol": text()})),
     "parity": fields({"text": text()}),
 }
@@ -98,7 +98,8 @@ def read(folder):
                     f"The model card in {path} is no JSON ({error}): export the model again."
                 ) from error
             _check(card, path)
-            return card
+            # What somebody has set to nothing is what is not there.
+            return {name: value for name, value in card.items() if value is not None}
     return {}
 
 

@@ -18,6 +18,11 @@ _TRAINING_STATE = model_card.EXTRA_ASSETS / "training_state.npz"
 _BATCH_SHAPE = [None, None, None, 3]
 # No image in [0, 1], however it was resampled or normalised, gets there; one of 0 to 255 does.
 _FAR_ABOVE_ONE = 10.0
+# What NumPy raises at a file that is damaged, or holds one array alone.
+_NO_ARRAYS = (
+    *(OSError, ValueError, EOFError, TypeError, AttributeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # Layers of an export that others look for by name.
 _RESERVED = {"images", "normalize", "features", *contract.STAGES}
 
@@ -170,6 +175,24 @@ def _checked(images):
         return tf.identity(images)
 
 
+def open_model(directory):
+    """Opens a SavedModel of Keras, which `trust` has looked through where it may be anybody's.
+
+    Returns:
+        `tf.keras.Model`.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    try:
+        return tf.keras.models.load_model(directory, compile=False)
+    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
+        raise InputError(
+            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
+            "again."
+        ) from error
+
+
 def load(directory):
     """Opens an export to be exported anew: the first of `make_export_models`, as it was.
 
@@ -182,13 +205,7 @@ def load(directory):
     Raises:
         InputError: if it cannot be read, or is no such model.
     """
-    try:
-        model = tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
-        raise InputError(
-            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
-            "again."
-        ) from error
+    model = open_model(directory)
     for layer in getattr(model, "submodules", []):  # Those of the projection head, too.
         if isinstance(layer, tf.keras.layers.InputLayer):
             # Newer versions of Keras write it down, and older ones do not take it.
@@ -216,9 +233,9 @@ def read_training_state(directory):
     if not path.exists():
         return {}
     try:
-        with np.load(path) as arrays:
+        with open(path, "rb") as file, np.load(file) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
+    except _NO_ARRAYS as error:
         raise InputError(
             f"{path} is damaged ({errors.first_line(error)}): delete it to begin without its key "
             "encoder and queue, or export the model again."

@@ -86,7 +86,9 @@ def _forbidden_operations(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
     for operation in sorted(operations):
         if _OPERATIONS.search(operation):
             yield operation
-    for operation in sorted(_reachable(graph.graph_def, of_saver, []) - _OF_SAVERS):
+    # Functions that nothing leads to: TensorFlow puts one in another's place, if told so.
+    others = [function.signature.name for function in graph.graph_def.library.function]
+    for operation in sorted(_reachable(graph.graph_def, of_saver, others) - _OF_SAVERS):
         if _OPERATIONS.search(operation):
             yield operation
 

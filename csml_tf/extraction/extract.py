@@ -43,7 +43,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         raise InputError(
             f"Batch and parts must have at least 1 image, got {batch_size} and {part_images}."
         )
-    output = pathlib.Path(output).expanduser()
+    output = pathlib.Path(output)
     file_format, is_file = _choose_format(output, format_)
     encode = encoder.encode(layer)
     source = unchecked_folder.UncheckedFolder(str(images))

@@ -1,5 +1,6 @@
 """What features lie in: NumPy's `.npz`, or Parquet where pyarrow is installed."""
 
+import contextlib
 import dataclasses
 import json
 import zipfile
@@ -34,18 +35,18 @@ class NpzFile:
 
     def read(self, path):
         """`Rows` of a file."""
-        with np.load(path) as arrays:
+        with _open_arrays(path) as arrays:
             return Rows(*(arrays[field.name] for field in dataclasses.fields(Rows)))
 
     def read_bad_paths(self, path):
         """(number of rows, list of str) of a file; the features are not read."""
-        with np.load(path) as arrays:
+        with _open_arrays(path) as arrays:
             return len(arrays["paths"]), arrays["bad_paths"].tolist()
 
     def read_card(self, path):
         """The card that a file was written with; {} for one from elsewhere."""
         try:
-            with np.load(path) as arrays:
+            with _open_arrays(path) as arrays:
                 return _as_card(arrays["card"])
         except NO_FILE_OF_OURS:
             return {}
@@ -163,6 +164,13 @@ NO_FILE_OF_OURS = (
 )
 
 
+@contextlib.contextmanager
+def _open_arrays(path):
+    """The arrays of an `.npz`; NumPy leaves a damaged one open."""
+    with open(path, "rb") as file, np.load(file) as arrays:
+        yield arrays
+
+
 def _as_card(text):
     card = json.loads(str(text))
     return card if isinstance(card, dict) else {}
@@ -181,7 +189,7 @@ def _write_stacked(archive, name, parts):
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:
-            with np.load(part) as arrays:
+            with _open_arrays(part) as arrays:
                 file.write(arrays[name].astype(dtype).tobytes())
 
 

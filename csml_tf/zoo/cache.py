@@ -1,21 +1,14 @@
 """The zoo's encoders on this machine: each unpacked once, verified before every use."""
 
 import json
-import os
 import pathlib
 import shutil
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.zoo import archive, download
 
 _PACKAGED = pathlib.Path(__file__).with_name("encoders")
-
-
-def home():
-    """The folder of the cache: `CSML_TF_HOME`, or ~/.cache/csml_tf."""
-    chosen = os.environ.get("CSML_TF_HOME") or "~/.cache/csml_tf"
-    return pathlib.Path(chosen).expanduser()
 
 
 def find(entry):
@@ -34,7 +27,7 @@ def find(entry):
         InputError: if the cache cannot be written, or the encoder cannot be had or is not the
             published one.
     """
-    folder = home() / "encoders"
+    folder = places.cache_home() / "encoders"
     # A new version of an encoder has a place of its own.
     directory = folder / f"{entry.id}-{entry.archive.sha256[:12]}"
     if _is_whole(directory):  # Then a cache that may not be written to will do.
@@ -46,8 +39,8 @@ def find(entry):
                 _unpack(entry, directory)
     except OSError as error:
         raise InputError(
-            f"The cache {home()} cannot be written ({error.strerror or error}): free some space, "
-            "or set CSML_TF_HOME to another folder."
+            f"The cache {places.cache_home()} cannot be written ({error.strerror or error}): free "
+            "some space, or set CSML_TF_HOME to another folder."
         ) from error
     return directory
 

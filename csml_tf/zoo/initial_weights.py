@@ -9,7 +9,6 @@ from csml_tf import whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import layer_weights
-from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 
 
@@ -35,7 +34,7 @@ def load(directory, model):
     Raises:
         InputError: if there is no such encoder, or its network is not that of `model`.
     """
-    loaded = registry.open_saved_model(directory)
+    loaded = saved_model.open_model(directory)
     state = TrainingState.unpack(saved_model.read_training_state(directory))
     encoder = model.encoder
     level = encoder.levels[-1]

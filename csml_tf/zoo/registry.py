@@ -3,11 +3,9 @@
 import difflib
 import pathlib
 
-import tensorflow as tf
-
-from csml_tf import errors, places
+from csml_tf import places
 from csml_tf.errors import InputError
-from csml_tf.export import trust
+from csml_tf.export import saved_model, trust
 from csml_tf.zoo import cache
 from csml_tf.zoo.entry import Archive, Entry
 
@@ -172,15 +170,4 @@ def load_model(id_or_dir, trust_model=False):
         InputError: if there is no such model, it cannot be fetched, or it is damaged or not
             trusted.
     """
-    return open_saved_model(find_saved_model(id_or_dir, trust_model))
-
-
-def open_saved_model(directory):
-    """As `load_model`, of a folder that `find_saved_model` has returned."""
-    try:
-        return tf.keras.models.load_model(directory, compile=False)
-    except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
-        raise InputError(
-            f"The model in {directory} cannot be read ({errors.first_line(error)}): export it "
-            "again."
-        ) from error
+    return saved_model.open_model(find_saved_model(id_or_dir, trust_model))

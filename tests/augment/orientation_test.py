@@ -88,7 +88,7 @@ class OrientationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertAllEqual(geometric.decode_image(orientation.forget(encoded)), stored)
 
     def test_nothing_to_forget(self):
-        for encoded in (b"", b"no image", b"\x89PNG\r\n\x1a\n"):
+        for encoded in (b"", b"no image", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"):
             self.assertEqual(tf.constant(orientation.forget(encoded)), encoded)
 
 

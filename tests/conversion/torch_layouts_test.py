@@ -286,6 +286,17 @@ class LayoutTest(parameterized.TestCase):
         with self.assertRaisesRegex(InputError, f"no ResNet under --prefix=ema: .* {names[0]!r}"):
             torch_layouts.find(tensors, prefix="ema")
 
+    def test_a_copy_without_a_prefix_beside_another(self):
+        tensors = {**under("ema.", KEYS), **STATE}
+        with self.assertRaisesRegex(InputError, "under 'ema.', '': say .* --prefix='' for"):
+            torch_layouts.find(tensors)
+        for prefix, expected in (("", STATE), ("ema", KEYS)):
+            found = torch_layouts.find(tensors, prefix=prefix)
+            self.assert_same(found.backbone, expected)
+            self.assertEqual(
+                found.layout, "torchvision, timm" + (" under 'ema.'" if prefix else "")
+            )
+
     def test_a_prefix_takes_the_student(self):
         tensors, *_ = CASES["dino"]
         found = torch_layouts.find(tensors, prefix="student")

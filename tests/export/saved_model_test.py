@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
+from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import encoder
 from csml_tf.models.backbones import contract, resnet
@@ -274,6 +275,21 @@ class MakeExportModelTest(tf.test.TestCase, parameterized.TestCase):
         for variable in trained.variables:
             variable.assign(tf.zeros_like(variable))
         self.assertAllEqual(model(make_images(32)), before)
+
+
+class TrainingStateTest(parameterized.TestCase):
+    @parameterized.parameters(b"", b"PK\x03\x04 cut off", b"no archive", "array alone")
+    def test_damaged(self, content):
+        folder = tiny_run.make_temp_dir(self.addCleanup)
+        path = folder / "assets.extra" / "training_state.npz"
+        path.parent.mkdir()
+        if content == "array alone":
+            with path.open("wb") as file:
+                np.save(file, np.ones(3))
+        else:
+            path.write_bytes(content)
+        with self.assertRaisesRegex(InputError, r"training_state.npz is damaged \(.*\): delete it"):
+            saved_model.read_training_state(folder)
 
 
 class ReplaceTest(tf.test.TestCase):

@@ -4,6 +4,7 @@ import json
 
 import tensorflow as tf
 from absl.testing import parameterized
+from tensorflow.core.protobuf import saved_model_pb2
 
 from csml_tf.errors import InputError
 from csml_tf.export import trust
@@ -101,6 +102,16 @@ class TrustTest(tf.test.TestCase, parameterized.TestCase):
         tf.saved_model.save(encoder, str(self.folder), {"serving_default": encoder.serve})
         self.assert_refused("has the operation ReadFile")
 
+    def test_operation_of_a_function_that_nothing_leads_to(self):
+        save_graph(self.folder, lambda path: [])
+        path = self.folder / "saved_model.pb"
+        model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+        function = model.meta_graphs[0].graph_def.library.function.add()
+        function.signature.name = "waiting"
+        function.node_def.add(name="write", op="WriteFile")
+        path.write_bytes(model.SerializeToString())
+        self.assert_refused("has the operation WriteFile")
+
     @parameterized.named_parameters(
         ("lambda", lambda: tf.keras.layers.Lambda(pool), "has a Keras Lambda layer"),
         (
@@ -163,6 +174,7 @@ class TrustTest(tf.test.TestCase, parameterized.TestCase):
                 path.write_bytes(whole[:-7] if content == "cut off" else content)
             try:
                 registry.load_model(self.folder)
+                self.assertEqual(name, "keras_metadata.pb")  # Which Keras can do without.
             except InputError as error:
                 self.assertRegex(str(error), r"cannot be read \(.*\): .*export it again\.$")
             path.rmdir() if content == "folder" else path.unlink()

@@ -55,14 +55,6 @@ class CacheTest(parameterized.TestCase):
         names = {path.name.removeprefix(directory.name) for path in directory.parent.iterdir()}
         self.assertLessEqual(names, {"", ".json", ".lock", ".zip"})
 
-    @parameterized.parameters((None, "~/.cache/csml_tf"), ("", "~/.cache/csml_tf"), ("~/x", "~/x"))
-    def test_home(self, value, expected):
-        with mock.patch.dict(os.environ):
-            os.environ.pop("CSML_TF_HOME")
-            if value is not None:
-                os.environ["CSML_TF_HOME"] = value
-            self.assertEqual(str(cache.home()), os.path.expanduser(expected))
-
     def test_packaged(self):
         (self.packaged / "tiny.zip").write_bytes(PACKED)
         entry = make_entry("tiny.zip")

@@ -1,5 +1,6 @@
 """The splits of a `csv:FILE` data set: image files named in a table, or one a line."""
 
+import collections
 import csv
 import functools
 import os
@@ -8,7 +9,7 @@ import numpy as np
 
 from csml_tf.data.sources import listed_splits, split_names
 from csml_tf.data.sources.left_out import shorten
-from csml_tf.data.sources.listing import Listing
+from csml_tf.data.sources.listing import Listing, count_images
 from csml_tf.errors import InputError
 
 PREFIX = "csv:"
@@ -22,10 +23,10 @@ _ROWS_TRIED = 10
 def open_splits(dataset, data_dir=None, download=False):
     """Finds the splits of a table of files; no image is looked at before they are opened.
 
-    Each row has the path of an image, from the folder of the table, and perhaps its class; an
-    image without one is for pretraining only. A first line such as "path,label,split" names the
-    columns; without it they are path and label. Rows whose split is "test" are the test
-    images, or those of "val" where there are none.
+    Each row has the path of an image, from the folder of the table, and perhaps its class; where
+    others have one, an image without is for pretraining only. A first line such as
+    "path,label,split" names the columns; without it they are path and label. Rows whose split
+    is "test" are the test images, or those of "val" where there are none.
 
     Args:
         dataset: str, "csv:FILE", or "csv+no_exif:FILE" for photographs as they are stored.
@@ -49,14 +50,21 @@ def open_splits(dataset, data_dir=None, download=False):
             unused[split] = unused.get(split, 0) + 1
         else:
             by_role[role].append((file, label))
+    if any(label for _, label in by_role["train"]):
+        for role in ("test", "val"):
+            labelled = [row for row in by_role[role] if row[1]]
+            if len(labelled) < len(by_role[role]):
+                unused[f"{role} without a class"] = len(by_role[role]) - len(labelled)
+            by_role[role] = labelled
     test = "test" if by_role["test"] else "val"
     if not by_role["train"]:
         raise InputError(f"{path} has no row for training: write `train` in its column `split`.")
     if test == "test" and by_role["val"]:
         unused["val"] = len(by_role["val"])
     if any(split for _, _, split in rows):
-        line = f"{dataset}: {len(by_role['train'])} rows are for training, "
-        line += f"{len(by_role[test])} ({test}) for evaluation"
+        line = f"{dataset}: {len(by_role['train'])} rows are for training"
+        if by_role[test]:
+            line += f", {len(by_role[test])} ({test}) for evaluation"
         if unused:
             line += "; not used: " + ", ".join(f"{n} of {name}" for name, n in unused.items())
         notes = [*notes, line + "."]
@@ -79,9 +87,11 @@ def _list(dataset, path, train, test):
     def make(rows, note):
         files = [file for file, _ in rows]
         if not class_names:
-            return Listing(directory, files, notes=[f"{dataset}: {len(files)} images {note}."])
+            return Listing(
+                directory, files, notes=[f"{dataset}: {count_images(len(files))} {note}."]
+            )
         labels = np.array([number.get(label, -1) for _, label in rows], np.int64)
-        notes = [f"{dataset}: {len(files)} images in {note}."] if note else []
+        notes = [f"{dataset}: {count_images(len(files))} in {note}."] if note else []
         return Listing(directory, files, labels, class_names, notes)
 
     def list_test():
@@ -102,7 +112,7 @@ def _list(dataset, path, train, test):
         found["test"] = list_test
     if len(labelled) < len(train):
         rest = [file for file, label in train if not label]
-        line = f"{dataset}: {len(rest)} images without a class, for pretraining only."
+        line = f"{dataset}: {count_images(len(rest))} without a class, for pretraining only."
         found["unlabelled"] = lambda: Listing(directory, rest, notes=[line])
     return found
 
@@ -111,8 +121,9 @@ def _read(path):
     """-> ([(path from the table's folder, label, split), ..], lines about the table)."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = file.read().splitlines(keepends=True)
-        separators = [separator for separator in ",;\t" if lines and separator in lines[0]]
+            lines = file.readlines()
+        first_line = next(filter(str.strip, lines), "")
+        separators = [separator for separator in ",;\t" if separator in first_line]
         reader = csv.reader(lines, delimiter=(separators or [","])[0])
         table = [row for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -122,7 +133,8 @@ def _read(path):
         ) from error
     first = [cell.strip().lower() for cell in table[0]] if table else []
     columns, notes = {"path": 0, "label": 1}, []
-    if any(cell in _PATHS for cell in first):
+    has_names = any(cell in _PATHS for cell in first)
+    if has_names:
         groups = {"path": _PATHS, "label": _LABELS, "split": _SPLITS}
         columns = {
             key: next(i for i, cell in enumerate(first) if cell in names)
@@ -131,7 +143,8 @@ def _read(path):
         }
         unused = [cell for i, cell in enumerate(first) if i not in columns.values()]
         if unused:
-            notes = [f"csv:{path}: columns that are not used: {shorten(unused)}."]
+            listed = shorten([cell or "(without a name)" for cell in unused])
+            notes = [f"csv:{path}: columns that are not used: {listed}."]
         table = table[1:]
     elif first and max(map(len, table)) > 2:
         raise InputError(
@@ -152,11 +165,24 @@ def _read(path):
     }
     if len(rows) < len(table):
         notes.append(f"csv:{path}: {len(table) - len(rows)} repeated rows are left out.")
+    num_rows = collections.Counter(file for file, _, _ in rows)
+    several = [file for file, count in num_rows.items() if count > 1]
+    if several:
+        notes.append(
+            f"csv:{path}: {count_images(len(several))} in several rows, with other classes or "
+            f"splits: {shorten(several)}."
+        )
     tried = [file for file, _, _ in list(rows)[:_ROWS_TRIED]]
-    if not any(os.path.exists(os.path.join(directory, file)) for file in tried):
+    are_there = [os.path.exists(os.path.join(directory, file)) for file in tried]
+    if not any(are_there):
         raise InputError(
             f"There is no file {tried[0]} in {directory}, which {path} names: write paths from the "
             "folder of the table, or whole ones."
+        )
+    if not has_names and not are_there[0]:
+        raise InputError(
+            f"The first line of {path} names no file in {directory} ({tried[0]}): if it names the "
+            "columns, call that of the paths `path`, else correct it."
         )
     return list(rows), notes
 

@@ -63,15 +63,15 @@ def _scan_file(path):
 
 
 def _looks_whole(head, tail, size):
-    if head.startswith(b"\xff\xd8\xff"):
-        return b"\xff\xd9" in tail
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return b"IEND" in tail
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return tail.endswith(b";")
-    if head.startswith(b"BM"):
-        return int.from_bytes(head[2:6], "little") == size
     kind = image_kinds.find_kind(head)
+    if kind == "JPEG":
+        return b"\xff\xd9" in tail
+    if kind == "PNG":
+        return b"IEND" in tail
+    if kind == "GIF":
+        return tail.endswith(b";")
+    if kind == "BMP":
+        return int.from_bytes(head[2:6], "little") == size
     if kind == "WebP" and int.from_bytes(head[4:8], "little") + 8 != size:
         return False
     # Of the others nothing at the ends says whether they are whole.

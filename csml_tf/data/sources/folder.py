@@ -53,6 +53,7 @@ class FolderSource(base.ImageSource):
     def __init__(self, directory, class_names=None, name=None, listing=None, obeys_exif=True):
         self.name = name or f"folder:{directory}"
         self._directory = os.path.expanduser(directory)
+        self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
         self._obeys_exif = obeys_exif
         if listing is None:
             listing = folder_classes.list_files(self._directory, class_names, self.name)
@@ -75,7 +76,9 @@ class FolderSource(base.ImageSource):
             files = [file for file, good in zip(files, is_good) if good]
             self._files = packed_names.PackedNames(files)
             labels = None if labels is None else labels[is_good]
-        self._fingerprint = base.digest(self._files.joined, ends[is_good])
+        # Photographs that are not turned are other images.
+        stored = [] if obeys_exif else [b"no_exif"]
+        self._fingerprint = base.digest(self._files.joined, ends[is_good], *stored)
         self.labels, self.class_names = base.check_labels(labels, class_names, len(self))
         self._stand_ins = None
         if not is_small:
@@ -154,8 +157,7 @@ class FolderSource(base.ImageSource):
         return np.int64(found % len(self))
 
     def _read_file(self, index):
-        file = self._files.gather(index)
-        encoded = tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        encoded = self._files.read(self._encoded_directory, index)
         return encoded if self._obeys_exif else orientation.forget(encoded)
 
 
@@ -204,7 +206,9 @@ class _DecodeFailures:
         """The files in words, with what would make them readable."""
         named = left_out.shorten_or_list(self._directory, "unreadable", files)
         for file in files[:_FILES_LOOKED_AT]:
-            kind = image_kinds.read_kind(os.path.join(self._directory, file))
-            if kind is not None and not image_kinds.can_decode(kind):
-                return f"{named} ({kind}, {image_kinds.ADVICE[kind]})"
+            missing = image_kinds.describe_missing(
+                image_kinds.read_head(os.path.join(self._directory, file))
+            )
+            if missing:
+                return named + missing
         return named

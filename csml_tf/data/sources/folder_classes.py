@@ -7,7 +7,7 @@ import numpy as np
 
 from csml_tf.data.sources import folder_scan, split_names
 from csml_tf.data.sources.left_out import LeftOut, shorten
-from csml_tf.data.sources.listing import Listing
+from csml_tf.data.sources.listing import Listing, count_images
 from csml_tf.errors import InputError
 
 
@@ -78,7 +78,9 @@ def unlabelled_names(scan):
 def list_unlabelled(name, scan):
     """`Listing` of the images in the folders of `unlabelled_names`, and a line about them."""
     files = sorted(_files_of(scan.children.values()))
-    notes = [f"{name}: {_count(files)} without a class beside them, for pretraining only."]
+    notes = [
+        f"{name}: {count_images(len(files))} without a class beside them, for pretraining only."
+    ]
     notes += _all_left_out(scan).describe(f"{name}, without a class")
     return Listing(scan.directory, files, notes=notes)
 
@@ -118,7 +120,7 @@ def classify(scan, class_names=None, name=None, is_top=False):
         _check_any(files, scan.directory, left_out)
         num_below = len(files) - len(scan.loose)
         below = f", {num_below} of them in sub-folders" if num_below else ""
-        notes = [f"{name}: {_count(files)} without classes{below}."]
+        notes = [f"{name}: {count_images(len(files))} without classes{below}."]
         return Listing(scan.directory, files, notes=notes + left_out.describe(name)), []
     classes = _class_children(scan)
     unlabelled = sorted(_files_of(children[child] for child in children if child not in classes))
@@ -133,9 +135,12 @@ def classify(scan, class_names=None, name=None, is_top=False):
         class_names = list(class_names)
         class_of, notes = _assign_classes(classes, class_names, scan.directory)
     files, labels = _label(classes, class_of, class_names, left_out)
-    notes = [f"{name}: {_count(files)} in {note}." for note in notes]
+    _check_any(files, scan.directory, left_out)  # All may lie above the classes of training.
+    notes = [f"{name}: {count_images(len(files))} in {note}." for note in notes]
     if unlabelled:
-        notes.append(f"{name}: {_count(unlabelled)} without a class, for pretraining only.")
+        notes.append(
+            f"{name}: {count_images(len(unlabelled))} without a class, for pretraining only."
+        )
     notes += left_out.describe(name)
     return Listing(scan.directory, files, labels, class_names, notes), unlabelled
 
@@ -247,9 +252,5 @@ def _assign_classes(children, class_names, directory):
             f"{shorten(sorted(unknown))}; rename or remove them."
         )
     return class_of, [
-        f"the classes of training, known by its own name: {shorten(moved)}"
+        f"the classes of training, each known by its own name: {shorten(moved)}"
     ] if moved else []
-
-
-def _count(files):
-    return f"{len(files)} image{'' if len(files) == 1 else 's'}"

@@ -19,6 +19,9 @@ FOREIGN_EXTENSIONS = {
 }
 # Not looked into. All other files are judged by their first bytes.
 _OTHER_EXTENSIONS = (
+    # Of cameras: by their first bytes TIFF, of which Pillow reads a thumbnail or nothing.
+    *(".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef"),
+    *(".nrw", ".orf", ".pef", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
     *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".py", ".tsv", ".txt"),
     *(".xml", ".yaml", ".yml", ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".gz", ".rar", ".tar"),
     *(".zip", ".npy", ".npz", ".mat", ".parquet", ".pkl", ".pt", ".tfrecord", ".avi", ".m4a"),
@@ -32,7 +35,7 @@ _SYSTEM_FOLDERS = frozenset(
         *("lost+found", "network trash folder", "temporary items", "__pycache__"),
     )
 )
-_HEAD_OF_FIGURE_BYTES = 1024
+_END_BYTES = 1024  # Of a page or a figure, where it says what wrote it.
 
 
 @dataclasses.dataclass
@@ -237,7 +240,8 @@ def _list(directory, prefix, left_out):
         for name in others:
             kind = None
             if os.path.splitext(name)[1].lower() not in _OTHER_EXTENSIONS:
-                kind = image_kinds.read_kind(os.path.join(directory, prefix + name))
+                head = image_kinds.read_head(os.path.join(directory, prefix + name))
+                kind = image_kinds.find_kind(head)
             _judge(kind, prefix + name, images, left_out)
     return (images, names, links), is_output
 
@@ -260,11 +264,11 @@ def _is_output(directory, prefix, images, others, names):
     if "config.gin" in others:
         return "metrics.jsonl" in others or "checkpoints" in names
     page = os.path.join(directory, prefix, "report.html")
-    if "report.html" in others and b"csml-tf report" in _read_tail(page):
+    if "report.html" in others and b"csml-tf report" in _read_tail(page, _END_BYTES):
         return True
     figure = os.path.join(directory, prefix, "views.png")
-    return images == [f"{prefix}views.png"] and b"Matplotlib" in _read_head(
-        figure, _HEAD_OF_FIGURE_BYTES
+    return images == [f"{prefix}views.png"] and b"Matplotlib" in image_kinds.read_head(
+        figure, _END_BYTES
     )
 
 
@@ -280,15 +284,7 @@ def _holds(path):
     return os.path.commonpath([target, here]) == target
 
 
-def _read_head(path, num_bytes):
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(num_bytes)
-    except OSError:
-        return b""
-
-
-def _read_tail(path, num_bytes=_HEAD_OF_FIGURE_BYTES):
+def _read_tail(path, num_bytes):
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))

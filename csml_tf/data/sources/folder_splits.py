@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 from typing import Optional
 
+from csml_tf import places
 from csml_tf.data.sources import folder_classes, folder_scan, listed_splits, listing, split_names
 from csml_tf.data.sources.folder_scan import Scan
 from csml_tf.data.sources.left_out import LeftOut
+from csml_tf.errors import InputError
 
 PREFIX = "folder:"
 # The outermost folders are the classes, not the innermost.
@@ -37,7 +40,7 @@ def open_splits(dataset, data_dir=None, download=False):
     Args:
         dataset: str, "folder:DIR" or "folder:DIR,folder:DIR"; `~` is the home folder. With
             "folder+top:DIR" the outermost folders are the classes, with "folder+no_exif:DIR"
-            photographs are shown as they are stored.
+            photographs are shown as they are stored. An option of one folder is one of all.
         data_dir: not used: the string says where the images lie.
         download: not used.
 
@@ -45,15 +48,21 @@ def open_splits(dataset, data_dir=None, download=False):
         `Splits`.
 
     Raises:
-        InputError: if there is no such folder, or an unknown option.
+        InputError: if there is no such folder, an unknown option, or a folder inside another.
     """
     del data_dir, download
     strings = listed_splits.split_several(dataset, PREFIX[:-1])
-    options = set()
+    options, directories = set(), []
     for string in strings:
         path, own_options = listed_splits.parse(string, [_TOP, listed_splits.NO_EXIF])
-        folder_classes.check(os.path.expanduser(path))
+        directories.append(folder_classes.check(os.path.expanduser(path)))
         options |= own_options
+    for inner, outer in itertools.permutations(directories, 2):
+        if places.is_inside(inner, outer):
+            raise InputError(
+                f"The folder {inner} is {outer} or lies in it, so its images would count twice: "
+                "name one of the two."
+            )
     parts = [_choose(string) for string in strings]
     notes = [note for part in parts for note in part.notes]
     name = {"train": dataset, "test": dataset}
@@ -75,10 +84,9 @@ def _list(parts, is_top):
     scans = [part.train[1] for part in parts]
     names = {name for scan in scans for name in folder_classes.class_names(scan, is_top)}
     class_names = sorted(names) or None
+    has_classes = folder_classes.has_classes
     tests = [
-        part.test
-        for part in parts
-        if part.test and folder_classes.has_classes(part.test[1]) == bool(class_names)
+        part.test for part in parts if part.test and has_classes(part.test[1]) == bool(class_names)
     ]
 
     @functools.cache
@@ -102,10 +110,12 @@ def _list(parts, is_top):
     found = {"train": lambda: listing.join(list_train()[0])}
     if tests:
         found["test"] = list_test
-    if any(map(folder_classes.unlabelled_names, scans)) or any(
-        part.unlabelled or (class_names and not folder_classes.has_classes(part.train[1]))
-        for part in parts
-    ):
+    # As `list_train` finds them: beside classes, beside splits, or in a folder without classes.
+    has_unlabelled = [
+        folder_classes.unlabelled_names(scan) if has_classes(scan) else class_names
+        for scan in scans
+    ]
+    if any(has_unlabelled) or any(part.unlabelled for part in parts):
         found["unlabelled"] = lambda: listing.join(list_train()[1])
     return found
 
@@ -143,8 +153,8 @@ def _choose(dataset):
     if of_role["train"]:
         train = of_role["train"][0]
     elif not others and not scan.loose and names:
-        # Without one for training, the validation images are it.
-        train = (of_role["val"] if of_role["test"] else names)[0]
+        # Without one for training, the validation images are it, or the only ones there are.
+        train = (of_role["val"] or of_role["test"])[0]
     if train is not None:
         test = find_test(scan.parts[train])
         # "train" beside "bicycle" and "bus" is a class; alone or beside splits it is a split.
@@ -190,9 +200,9 @@ def _describe(dataset, scan, train, num_train, test, unused):
 
     def count(name):
         part = scan.parts.get(name) or scan.children[name]
-        return f"{name}/ ({part.num_images} images)"
+        return f"{name}/ ({listing.count_images(part.num_images)})"
 
-    line = f"{dataset}: {train} ({num_train} images) is for training"
+    line = f"{dataset}: {train} ({listing.count_images(num_train)}) is for training"
     line += (
         ", and a part of it for evaluation" if test is None else f", {count(test)} for evaluation"
     )

@@ -3,7 +3,7 @@
 import hashlib
 import os
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 
 _NAMES_SHOWN = 10
 
@@ -69,10 +69,9 @@ def write_list(directory, what, lines):
         "listed in FILE"; "" where the cache cannot be written.
     """
     digest = hashlib.sha256(os.fsencode(os.path.abspath(directory))).hexdigest()[:8]
-    cache = os.environ.get("CSML_TF_HOME") or "~/.cache/csml_tf"
-    path = os.path.join(os.path.expanduser(cache), "lists", f"{what}-{digest}.txt")
+    path = places.cache_home() / "lists" / f"{what}-{digest}.txt"
     try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         whole_files.write(path, b"".join(os.fsencode(line) + b"\n" for line in lines))
     except OSError:
         return ""

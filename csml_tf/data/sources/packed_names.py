@@ -53,3 +53,7 @@ class PackedNames:
         """Scalar int64 in [0, len) -> scalar string; usable inside a tf.data map."""
         start, stop = tf.gather(self._starts, index), tf.gather(self._starts, index + 1)
         return tf.strings.substr(self._joined, start, stop - start - 1)
+
+    def read(self, directory, index):
+        """The content of a file: as `gather`, of a name below a folder whose path is bytes."""
+        return tf.io.read_file(tf.strings.join([directory, b"/", self.gather(index)]))

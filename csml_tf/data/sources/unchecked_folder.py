@@ -33,6 +33,7 @@ class UncheckedFolder(base.ImageSource):
         self._obeys_exif = listed_splits.NO_EXIF not in options
         self.name = f"folder{'' if self._obeys_exif else '+no_exif'}:{directory}"
         self._directory = os.path.expanduser(directory)
+        self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
         listing = folder_classes.list_everything(self._directory)
         for note in listing.notes:
             logging.info("%s", note)
@@ -43,14 +44,14 @@ class UncheckedFolder(base.ImageSource):
 
     @property
     def fingerprint(self):
-        """Digest of the files' names, not of what is in them."""
-        return base.digest(self.files.joined)
+        """Digest of the files' names and of `no_exif`, not of what is in the files."""
+        stored = [] if self._obeys_exif else [b"no_exif"]
+        return base.digest(self.files.joined, *stored)
 
     @property
     def paths(self):
         return [os.path.join(self._directory, file) for file in self.files]
 
     def read_with(self, index, decode):
-        file = self.files.gather(tf.cast(index, tf.int64))
-        encoded = tf.io.read_file(tf.strings.join([self._directory, "/", file]))
+        encoded = self.files.read(self._encoded_directory, tf.cast(index, tf.int64))
         return decode(encoded if self._obeys_exif else orientation.forget(encoded))

@@ -64,12 +64,36 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
         notes = "\n".join(opened.notes)
         self.assertRegex(notes, "columns that are not used: size")
         self.assertRegex(notes, r"3 rows are for training, 1 \(test\) for eval.*not used: 1 of val")
-        self.assertRegex(notes, "1 images? without a class, for pretraining only")
+        self.assertRegex(notes, "1 image without a class, for pretraining only")
+
+    def test_test_images_without_a_class_are_not_used(self):
+        rows = "path,label,split\nimages/000.png,a,train\nimages/001.png,b,train\n"
+        opened = self.open(f"{rows}images/002.png,,test\nimages/003.png,b,val\n")
+        self.assertAllEqual(opened.split("test").labels, [1])
+        self.assertRegex(
+            opened.notes[0], r"training, 1 \(val\) .* not used: 1 of test without a class\.$"
+        )
+
+    def test_no_rows_for_evaluation(self):
+        rows = ["path,label,split", *(f"images/{i:03d}.png,a,train" for i in range(4))]
+        self.assertRegex(self.open("\n".join(rows)).notes[0], "4 rows are for training\\.$")
 
     def test_repeated_rows(self):
         opened = self.open(self.rows(["a", "b"]) + self.rows(["a"]))
         self.assertLen(opened.split("pretrain"), 2)
         self.assertRegex(opened.notes[0], "1 repeated rows")
+
+    def test_an_image_in_several_rows_is_said(self):
+        opened = self.open(self.rows(["a", "b"]) + self.rows(["b"]))
+        self.assertRegex(opened.notes[0], "1 image in several rows, .*: images/000.png")
+
+    def test_an_empty_line_comes_first(self):
+        opened = self.open("\n" + self.rows(["a", "b"]).replace(",", ";"))
+        self.assertAllEqual(opened.split("pretrain").labels, [0, 1])
+
+    def test_a_column_without_a_name(self):
+        opened = self.open(",path,label\n0,images/000.png,a\n1,images/001.png,b\n")
+        self.assertRegex(opened.notes[0], r"not used: \(without a name\)")
 
     @parameterized.parameters(
         ("", "names no image"),
@@ -77,6 +101,7 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
         ("images/000.png,a,b\n", "3 columns and no first line"),
         ("elsewhere/000.png,a\n", "no file elsewhere/000.png in"),
         ("path,split\nimages/000.png,test\n", "no row for training"),
+        ("img,label\nimages/000.png,a\n", r"first line of .*table.csv names no file in .* \(img\)"),
     )
     def test_bad_tables(self, text, message):
         with self.assertRaisesRegex(InputError, message):

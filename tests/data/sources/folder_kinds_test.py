@@ -80,6 +80,13 @@ class FolderKindsTest(tf.test.TestCase, parameterized.TestCase):
             ),
         ):
             self.open()
+        with (
+            mock.patch.object(image_kinds, "can_decode", own.__contains__),
+            self.assertRaisesRegex(
+                InputError, r"no readable image \(WebP, readable after .*\): give"
+            ),
+        ):
+            catalog.open_images(f"{self.dir}/1.jpg")
 
     def test_one_class_of_another_kind_is_a_class(self):
         image_files.write_pngs(os.path.join(self.dir, "ant"), 2)
@@ -87,6 +94,13 @@ class FolderKindsTest(tf.test.TestCase, parameterized.TestCase):
             image_files.write(CONTENTS["c.webp"], self.dir, "bee", name)
         _, source = self.open()
         self.assertAllEqual(source.labels, [0, 0, 1, 1])
+
+    def test_raw_files_of_cameras_are_no_images(self):
+        for name in ("0.NEF", "1.dng", "2.tif"):
+            image_files.write(CONTENTS["d.TIF"], self.dir, name)
+        opened, source = self.open()
+        self.assertLen(source, 1)
+        self.assertRegex(opened.notes[-1], r"2 files left out: 1 .dng, 1 .nef \(")
 
     @parameterized.parameters("JPEG", "WEBP")
     def test_exif(self, file_format):
@@ -100,11 +114,15 @@ class FolderKindsTest(tf.test.TestCase, parameterized.TestCase):
         for source in (self.open()[1], unchecked_folder.UncheckedFolder(self.dir)):
             self.assertAllClose(source.read(0), upright, atol=8)
         if file_format == "JPEG":
-            for source in (
-                self.open("+no_exif")[1],
-                unchecked_folder.UncheckedFolder(f"folder+no_exif:{self.dir}"),
+            for source, turned in (
+                (self.open("+no_exif")[1], self.open()[1]),
+                (
+                    unchecked_folder.UncheckedFolder(f"folder+no_exif:{self.dir}"),
+                    unchecked_folder.UncheckedFolder(self.dir),
+                ),
             ):
                 self.assertAllClose(source.read(0), pixels, atol=8)
+                self.assertNotEqual(source.fingerprint, turned.fingerprint)
 
     def test_16_bits(self):
         pixels = np.linspace(0, 4095, 120).astype(np.uint16).reshape(12, 10)

@@ -80,6 +80,11 @@ class FolderShapesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(self.lengths(opened), [4, 4, 4])
         self.assert_note(opened, r"val/ \(4 images\) is for training, test/ \(4 images\)")
 
+    @parameterized.parameters("train", "val", "test")
+    def test_one_split_alone(self, name):
+        self.write_in(f"{name}/ant", 5)
+        self.assertEqual(self.lengths(self.open()), [5, 4, 1])
+
     def test_test_classes_beside_the_training_classes(self):
         self.write(ant=3, bee=2, test__ant=1, test__bee=1)
         opened = self.open()
@@ -204,6 +209,19 @@ class FolderShapesTest(tf.test.TestCase, parameterized.TestCase):
         )
         self.assertAllEqual(opened.split("train").labels, [0, 0, 0, 1, 1])
 
+    @parameterized.parameters((10, 1), (1, 5))
+    def test_an_unlabelled_folder_where_nothing_has_a_class(self, num_loose, num_ant):
+        self.write(ant=num_ant, unlabeled=2)
+        self.write_in("", num_loose)
+        opened = self.open()
+        self.assertLen(opened.split("pretrain"), num_loose + num_ant + 2)
+        self.assertIsNone(opened.split("train").labels)
+
+    def test_test_images_above_the_classes_of_training(self):
+        self.write(train__fruit__apple=2, train__fruit__lime=2, test__fruit=3)
+        with self.assertRaisesRegex(InputError, "No image in .* 3 above the class folders"):
+            self.open().split("test")
+
     def test_system_folders(self):
         self.write(ant=3, bee=2)
         names = ("@eaDir", "#recycle", "__MACOSX", ".cache", "$RECYCLE.BIN")
@@ -282,6 +300,12 @@ class FolderShapesTest(tf.test.TestCase, parameterized.TestCase):
             opened.split("pretrain").labels, [0] * 3 + [1] * 2 + [1, 2, 2] + [-1] * 4
         )
         self.assertAllEqual(opened.split("test").labels, [1, 1])
+
+    @parameterized.parameters("", "/ant")
+    def test_a_folder_inside_of_another_counts_once(self, inner):
+        self.write(ant=3, bee=2)
+        with self.assertRaisesRegex(InputError, "or lies in it, so its images would count twice"):
+            catalog.open_dataset(f"folder:{self.dir},folder:{self.dir}{inner}")
 
     def test_a_comma_in_a_path(self):
         self.write_in("Paris, France", 2)

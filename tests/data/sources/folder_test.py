@@ -7,7 +7,7 @@ import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from csml_tf.data.sources import folder
+from csml_tf.data.sources import folder, unchecked_folder
 from csml_tf.errors import InputError
 from tests.data.sources import image_files
 
@@ -34,6 +34,12 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         cache = image_files.make_temp_dir(self.addCleanup)
         self.enter_context(mock.patch.dict(os.environ, CSML_TF_HOME=cache))
         self.dir = image_files.make_temp_dir(self.addCleanup)
+
+    def test_a_path_that_is_no_utf8(self):
+        path = os.path.join(self.dir, os.fsdecode(b"caf\xe9"))
+        image_files.write_pngs(os.path.join(path, "ant"), 2)
+        for source in (folder.FolderSource(path), unchecked_folder.UncheckedFolder(path)):
+            self.assertAllEqual(source.read(1), image_files.noise(1))
 
     def test_classes_are_sorted_sub_folders(self):
         for name, count in {"wasp": 1, "ant": 2, "bee": 3}.items():
