@@ -99,18 +99,20 @@ class StepClock(tf.keras.callbacks.Callback):
         self._last, self._paused, self._is_first = now, 0.0, False
         if self._is_enough():
             self._is_known = True
-            step_s = statistics.fmean(self._steps)
+            # Where an epoch is a single step, what lies before it is in its time.
+            step_s = statistics.fmean(self._steps or self._between)
             # The first step of the epoch is in it.
             between_s = statistics.median(self._between or [step_s]) - step_s
-            self._when_known(Pace(step_s, max(0.0, between_s)))
+            self._when_known(Pace(step_s, max(0.0, between_s) if self._steps else 0.0))
 
     def _is_enough(self):
-        if not self._steps or len(self._steps) + len(self._between) < _MIN_STEPS:
+        num_timed = len(self._steps) + len(self._between)
+        if num_timed < _MIN_STEPS or (self._num_steps > 1 and not self._steps):
             return False
         seconds = sum(self._steps)
         if not self._between and seconds / len(self._steps) * self._num_steps < _LONG_EPOCH_S:
             return False
-        return seconds + sum(self._between) >= _MIN_SECONDS or len(self._steps) >= _MAX_STEPS
+        return seconds + sum(self._between) >= _MIN_SECONDS or num_timed >= _MAX_STEPS
 
 
 def measure(assembled: Assembly) -> Pace:

@@ -51,6 +51,13 @@ class StepClockTest(absltest.TestCase):
         self.run_epoch(clock, [1.0])
         self.assertEqual(self.found, [Pace(1.0, 4.0)])
 
+    def test_epochs_of_one_step(self):
+        clock = StepClock(1, self.found.append)
+        for duration in [30.0, *[2.0] * 10]:
+            self.assertEmpty(self.found)
+            self.run_epoch(clock, [duration])
+        self.assertEqual(self.found, [Pace(2.0)])
+
     def test_announces_the_end(self):
         before = datetime.datetime.now()
         with self.assertLogs(level="INFO") as logs:
