@@ -31,7 +31,7 @@ class Recipe:
         bindings: overrides of them, such as "EPOCHS = 10".
         name: of the run's directory, where none is given.
         dataset: data set string; None where the recipe names none.
-        knobs: {name: value}, as the recipe has them.
+        knobs: {name: plain value} of all knobs but those that a function gives their values.
         read_settings: function of no arguments that returns, as `settings`, {name: value} of the
             knobs in effect, and of what overrides them, for the card.
         settings: function of no arguments that returns, once everything is built, all
