@@ -65,7 +65,7 @@ class TorchSGD(tf.keras.optimizers.Optimizer):
         }
 
 
-class Lars(tf.keras.optimizers.Optimizer):
+class Lars(TorchSGD):
     """LARS, arXiv:1708.03888: SGD whose steps are scaled layer by layer, for large batches.
 
         decayed   = gradient + weight_decay * parameter
@@ -78,12 +78,8 @@ class Lars(tf.keras.optimizers.Optimizer):
     and MoCo v3.
 
     Args:
-        learning_rate: float at least 0; may be assigned between steps.
-        sgd_momentum: in [0, 1).
-        l2_weight_decay: factor of the L2 term added to each gradient, at least 0.
+        learning_rate, sgd_momentum, l2_weight_decay, name, **kwargs: as for `TorchSGD`.
         trust_coefficient: above 0.
-        name: of the optimizer.
-        **kwargs: as for `tf.keras.optimizers.Optimizer`.
     """
 
     def __init__(
@@ -95,21 +91,8 @@ class Lars(tf.keras.optimizers.Optimizer):
         name="Lars",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
-        self._learning_rate = self._build_learning_rate(learning_rate)
-        self.sgd_momentum = sgd_momentum
-        self.l2_weight_decay = l2_weight_decay
+        super().__init__(learning_rate, sgd_momentum, l2_weight_decay, name, **kwargs)
         self.trust_coefficient = trust_coefficient
-
-    def build(self, var_list):
-        """Makes one momentum buffer for each variable."""
-        super().build(var_list)
-        if getattr(self, "_built", False):
-            return
-        self._buffers = [
-            self.add_variable_from_reference(variable, "momentum_buffer") for variable in var_list
-        ]
-        self._built = True
 
     def update_step(self, gradient, variable):
         """Applies the lines of the class docstring to one variable."""
@@ -124,13 +107,7 @@ class Lars(tf.keras.optimizers.Optimizer):
         variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * buffer)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "learning_rate": self._serialize_hyperparameter(self._learning_rate),
-            "sgd_momentum": self.sgd_momentum,
-            "l2_weight_decay": self.l2_weight_decay,
-            "trust_coefficient": self.trust_coefficient,
-        }
+        return {**super().get_config(), "trust_coefficient": self.trust_coefficient}
 
 
 def scale_learning_rate(per_256_images, global_batch_size):
