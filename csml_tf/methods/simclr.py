@@ -40,11 +40,6 @@ class SimCLR(Method):
         self.encoders = {"query": self.query_encoder}
         self.temperature = temperature
 
-    def prepare(self, make_function, accumulation_steps):
-        """Counts the second forward pass of a batch that comes in parts."""
-        del make_function
-        self.units_of_a_query = 3 if accumulation_steps == 1 else 4
-
     def loss(self, queries, positives, weights, in_batch):
         """NT-Xent, in nats."""
         is_negative = tf.tile(in_batch.is_stranger, [1, len(in_batch.anchor_columns)])

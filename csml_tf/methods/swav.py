@@ -91,11 +91,6 @@ class SwAV(Method):
         queues = [v for each in self.prototypes.values() for v in each.non_trainable_variables]
         return {variable.name: variable for variable in [self.epoch, *queues]}
 
-    def prepare(self, make_function, accumulation_steps):
-        """Counts the second forward pass of a batch that comes in parts."""
-        del make_function
-        self.units_of_a_query = 3 if accumulation_steps == 1 else 4
-
     def check(self, global_batch_size, num_images, data_name):
         """Refuses a queue that holds no whole batch; warns of too few rows for the prototypes."""
         del num_images, data_name
