@@ -109,7 +109,8 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
         {knob: `Choice`}.
 
     Raises:
-        InputError: if there are too few images, or the time is too short for an epoch.
+        InputError: if there are too few images, or the time is too short for an epoch, as
+            measured.
 
     Example:
         >>> choices = choose(Facts(9_469, 96, num_cpus=2), {"HOURS": 0.5})
@@ -234,6 +235,8 @@ def _choose_epochs(facts, hours, wanted, wanted_reason, value):
         speed, how = anchors_per_sec(facts, *network), "a rough estimate"
     epoch_s = facts.num_images / speed + facts.between_epochs_s
     epochs = int(3600 * hours * _SHARE_FOR_EPOCHS / epoch_s)
+    if epochs < 1 and facts.anchors_per_sec is None:
+        epochs = 1  # An estimate refuses nobody.
     if epochs < 1:
         needed = epoch_s / (3600 * _SHARE_FOR_EPOCHS)
         raise InputError(
