@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
 
@@ -162,12 +163,15 @@ def _find_origin(init_from, directory, trust_model):
 
 def _export_best(directory, encoder, center_view, card):
     """Writes the encoder of the best epoch by kNN beside the last one, where it is another."""
-    best = BestEncoder(directory).load(encoder)
+    folder = directory.path / _BEST_FOLDER
+    kept = BestEncoder(directory)
+    best = kept.load(encoder)
     if best is None:
+        if kept.find() in directory.read_metrics()[-1:]:  # A run that went on has outdone it.
+            shutil.rmtree(folder, ignore_errors=True)
         return
     metric = model_card.metric("kNN top-1", best["knn_top1"], best["knn_protocol"])
     card = {**card, "epochs": best["epoch"], "metrics": [metric]}
-    folder = directory.path / _BEST_FOLDER
     saved_model.export(encoder, folder, center_view.mean, center_view.std, card)
     logging.info(
         "kNN was best after epoch %d, %.2f %%: that encoder is in %s.",
