@@ -53,7 +53,7 @@ _ROWS = (
     ("HEAD_HIDDEN_LAYERS", ("MultiLevelEncoder.hidden_layers",), whole(0)),
     ("HEAD_HIDDEN_DIM", ("make_batch_norm_head.hidden_dim",), or_none(whole(1))),
     ("EMBEDDING_DIM", (), whole(1)),
-    ("MONITOR_EVERY_EPOCHS", ("KnnMonitor.every_epochs",), whole(0)),
+    ("MONITOR_EVERY_EPOCHS", ("KnnMonitor.every_epochs",), whole(1)),
     ("MONITOR_LAYER", ("KnnMonitor.layer",), one_of(monitors.LAYERS)),
     ("LINEAR_EVERY_EPOCHS", ("LinearMonitor.every_epochs",), whole(0)),
     ("CHECKPOINT_EVERY_STEPS", ("pretrain.checkpoint_every_steps",), or_none(whole(0))),
@@ -112,8 +112,10 @@ def check(values: Mapping[str, Any]) -> None:
     Args:
         values: {name of a knob, or "Class.parameter": plain value}.
     """
+    has_open = any(value == automatic.OPEN for name, value in values.items() if "." not in name)
     for name, value in values.items():
         # A class that a scope sets apart, "small/ViewAugmentation", takes the same values.
         rule = RULES.get(name.rpartition("/")[2])
-        if rule is not None and value != automatic.OPEN:  # That is settled, and checked, later.
+        # Open knobs, and parameters that are set to them, are settled, and checked then.
+        if rule is not None and not (has_open and value == automatic.OPEN):
             value_rules.check(name, value, rule)

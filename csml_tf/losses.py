@@ -134,11 +134,13 @@ def sinkhorn_codes(scores, epsilon, num_iterations, is_used=None):
             "epsilon must be above 0 and num_iterations at least 1, got "
             f"{epsilon} and {num_iterations}."
         )
-    # What all scores have in common changes no code; without it nothing overflows.
-    shares = tf.exp((scores - tf.reduce_max(scores)) / epsilon)
-    if is_used is not None:
-        shares = tf.where(is_used[:, None], shares, 0.0)
+    # In logarithms, since a small epsilon leaves nothing of a row's shares in float32.
+    logs = tf.convert_to_tensor(scores) / epsilon
+    left_out = -float("inf")
     for _ in range(num_iterations):
-        shares = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=0, keepdims=True))
-        shares = tf.math.divide_no_nan(shares, tf.reduce_sum(shares, axis=1, keepdims=True))
-    return shares
+        if is_used is not None:
+            logs = tf.where(is_used[:, None], logs, left_out)
+        logs -= tf.reduce_logsumexp(logs, axis=0, keepdims=True)
+        logs -= tf.reduce_logsumexp(logs, axis=1, keepdims=True)
+    shares = tf.exp(logs)
+    return shares if is_used is None else tf.where(is_used[:, None], shares, 0.0)

@@ -124,13 +124,14 @@ def parse(
 
 def _make_recipe(gin_files, bindings):
     """`runs.Recipe` of what gin holds now."""
-    knob_rules.check(_values())
+    values = _values()
+    knob_rules.check(values)
     return runs.Recipe(
         files=gin_files,
         bindings=bindings,
         name=pathlib.Path(gin_files[-1]).stem,
-        dataset=_read_knob("DATASET"),
-        knobs={name: _read_knob(name) for name in _knobs()},
+        dataset=values.get("DATASET"),
+        knobs={name: values[name] for name in _knobs() if name in values},
         read_settings=lambda: _settings_in_effect(bindings),
         settings=gin.operative_config_str,
         make_model=_in_a_sentence(_make_model),
@@ -198,14 +199,6 @@ def _collect_step(source, center_view, checkpoints, step):
     return step_images.collect(source, center_view, _make_parts(), checkpoints, step)
 
 
-def _read_knob(name):
-    """The value of a knob; None where the recipe has none of that name."""
-    try:
-        return gin.query_parameter(f"%{name}")
-    except ValueError:
-        return None
-
-
 def _settings_in_effect(bindings):
     """{knob: value} of the knobs in use, and {"Class.parameter": value} of what overrides them."""
     in_use = [n for n in _names(gin.operative_config_str()) if "." not in n and "/" not in n]
@@ -263,9 +256,8 @@ def _knobs():
 
 def _check_knobs(binding):
     """A knob that no recipe reads would be an override without effect."""
-    knobs = _knobs()
     for name in re.findall(r"^\s*(\w+)\s*=", binding, re.MULTILINE):
-        if name not in knobs:
+        if name not in _knobs():
             raise InputError(_unknown_knob(name))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
 
@@ -31,7 +32,7 @@ class Recipe:
         bindings: overrides of them, such as "EPOCHS = 10".
         name: of the run's directory, where none is given.
         dataset: data set string; None where the recipe names none.
-        knobs: {name: value}, as the recipe has them.
+        knobs: {name: plain value} of all knobs but those that a function gives their values.
         read_settings: function of no arguments that returns, as `settings`, {name: value} of the
             knobs in effect, and of what overrides them, for the card.
         settings: function of no arguments that returns, once everything is built, all
@@ -162,12 +163,15 @@ def _find_origin(init_from, directory, trust_model):
 
 def _export_best(directory, encoder, center_view, card):
     """Writes the encoder of the best epoch by kNN beside the last one, where it is another."""
-    best = BestEncoder(directory).load(encoder)
+    folder = directory.path / _BEST_FOLDER
+    kept = BestEncoder(directory)
+    best = kept.load(encoder)
     if best is None:
+        if kept.find() in directory.read_metrics()[-1:]:  # A run that went on has outdone it.
+            shutil.rmtree(folder, ignore_errors=True)
         return
     metric = model_card.metric("kNN top-1", best["knn_top1"], best["knn_protocol"])
     card = {**card, "epochs": best["epoch"], "metrics": [metric]}
-    folder = directory.path / _BEST_FOLDER
     saved_model.export(encoder, folder, center_view.mean, center_view.std, card)
     logging.info(
         "kNN was best after epoch %d, %.2f %%: that encoder is in %s.",

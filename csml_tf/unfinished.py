@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import recipes, run_cards
+from csml_tf import places, recipes, run_cards
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.training.checkpoint import Progress
@@ -32,7 +31,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
         InputError: if there is no such model, none of the run's checkpoints can be read, or the
             model is not trusted.
     """
-    path = pathlib.Path(id_or_dir)
+    path = pathlib.Path(places.expand(id_or_dir, "The model"))
     if not (path / "config.gin").is_file() or not (path / "checkpoints").is_dir():
         return registry.find_saved_model(id_or_dir, trust_model)
     directory = RunDirectory(path)
@@ -49,7 +48,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
             continue
         logging.info("%s has not finished: its encoder after %s is taken.", path, progress)
         folder = path / FOLDER
-        if saved_model.read_card(folder).get("checkpoint") != _stamp(prefix):
+        if _read_card(folder).get("checkpoint") != _stamp(prefix):
             _export(directory, prefix, progress, folder)
         return registry.find_saved_model(folder, trust_model)
     return registry.find_saved_model(id_or_dir, trust_model)
@@ -75,10 +74,15 @@ def _epochs_of(folder):
     """Epochs of an export; -1 where there is none."""
     if not (folder / "saved_model.pb").exists():
         return -1
+    return _read_card(folder).get("epochs") or 0
+
+
+def _read_card(folder):
+    """The card of an export; {} where there is none that can be read."""
     try:
-        return int(saved_model.read_card(folder).get("epochs", 0))
-    except (json.JSONDecodeError, TypeError, ValueError):
-        return 0
+        return saved_model.read_card(folder)
+    except InputError:
+        return {}
 
 
 def _export(directory, prefix, progress, folder):

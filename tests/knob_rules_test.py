@@ -60,6 +60,9 @@ class KnobRulesTest(parameterized.TestCase):
         ("small/ViewAugmentation.hue = 2", "small/ViewAugmentation.hue must be a number from 0 to"),
         ("MultiLevelEncoder.head_dims = {'stage4': 0}", "MultiLevelEncoder.head_dims must be"),
         ("KnnEvaluation.temperature = 0", "KnnEvaluation.temperature must be"),
+        ("MONITOR_EVERY_EPOCHS = 0", "MONITOR_EVERY_EPOCHS must be a whole number from 1"),
+        # Only knobs are chosen automatically.
+        ("MoCo.num_negatives = 'auto'", "MoCo.num_negatives must be .*, got 'auto': mend"),
         (
             "ViewAugmentation.crop_scale = 0.5",
             "ViewAugmentation.crop_scale must be 2 values",
@@ -90,6 +93,10 @@ class KnobRulesTest(parameterized.TestCase):
         )
         # A function decides; a knob of the user's own; a knob in a scope.
         self.parse("WARMUP_SHARE = 0.5", name="r18_cifar10_short.gin")
+        self.parse("NUM_NEGATIVES = 'auto'")
+        for binding in ("HOURS = -1", "HOURS = '2'", "HOURS = 1e400"):
+            with self.assertRaisesRegex(InputError, "HOURS must be a number above 0, or None"):
+                self.parse(binding, name="photos.gin")
         path = tiny_run.make_temp_dir(self.addCleanup) / "mine.gin"
         path.write_text("include 'base/moco_v2.gin'\nMY_KNOB = -1\n")
         self.parse("MY_KNOB = 0", name=path)

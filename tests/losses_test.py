@@ -196,6 +196,10 @@ class SinkhornCodesTest(tf.test.TestCase, parameterized.TestCase):
     def test_extreme_scores(self):
         codes = losses.sinkhorn_codes([[1.0, -1.0], [-1.0, 1.0]], 0.02, 3)
         self.assertAllClose(codes, np.eye(2))
+        # The second row is far from both prototypes: e^-190 of what the first one has.
+        scores = np.float32([[1.0, 0.99], [-0.9, -0.91]])
+        codes = losses.sinkhorn_codes(scores, 0.01, 3)
+        self.assertAllClose(codes, loop_losses.sinkhorn(scores, 0.01, 3), rtol=1e-3)
 
     @parameterized.parameters((0.0, 3), (0.05, 0))
     def test_rejects(self, epsilon, iterations):

@@ -12,6 +12,7 @@ from csml_tf.data import catalog
 from csml_tf.data.sources import file_scan, folder_scan, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
+from csml_tf.training.run_directory import RunDirectory
 from tests.data.sources import image_files
 from tests.training import tiny_run
 
@@ -60,6 +61,17 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         ((train, test),) = monitors
         self.assertEqual((len(source), len(train), len(test)), (1438, 1438, 359))
         self.assertEqual((view.image_size, callbacks), (16, ()))
+
+    @parameterized.parameters((0.4, False), (0.2, True))
+    def test_best_model_goes_when_the_last_is_better(self, newest, stays):
+        """Of an earlier end of the run; the weights of its best epoch are gone."""
+        directory = RunDirectory(self.directory)
+        directory.append_metrics({"epoch": 1, "loss": 1.0, "knn_top1": 0.3})
+        directory.append_metrics({"epoch": 2, "loss": 1.0, "knn_top1": newest})
+        folder = self.directory / "best_model"
+        folder.mkdir()
+        runs._export_best(directory, None, None, {})
+        self.assertEqual(folder.exists(), stays)
 
     def test_callbacks(self):
         callback = tf.keras.callbacks.Callback()

@@ -7,7 +7,7 @@ from typing import Optional
 
 from absl import logging
 
-from csml_tf import whole_files
+from csml_tf import setting_rules, whole_files
 from csml_tf.ablation import child_process, results
 from csml_tf.errors import InputError
 from csml_tf.evaluation import protocols
@@ -41,8 +41,7 @@ class Plan:
             raise InputError(
                 f"Give --gin_file once for each recipe, all with names of their own, got {names}."
             )
-        if self.num_seeds < 1:
-            raise InputError(f"--seeds must be at least 1, got {self.num_seeds}.")
+        setting_rules.check({"seeds": self.num_seeds})
         for binding in self.settings.gin_bindings:
             if binding.split("=")[0].strip() == "SEED":
                 raise InputError("The seeds are --seeds, not a binding: leave SEED out.")

@@ -6,6 +6,7 @@ import time
 
 import tensorflow as tf
 
+from csml_tf import setting_rules
 from csml_tf.benchmarks import measuring, step
 from csml_tf.errors import InputError
 from csml_tf.evaluation import frozen_encoder
@@ -36,11 +37,9 @@ def measure(arch, stem, width, res, batch, steps, warmup):
     Raises:
         InputError: if a number is out of range.
     """
-    if min(width, batch, steps, warmup) < 1 or res < 32:
-        raise InputError(
-            "width, batch, steps and warmup must be at least 1 and res at least 32: got "
-            f"{width}, {batch}, {steps}, {warmup} and {res}."
-        )
+    setting_rules.check({"width": width, "batch": batch, "steps": steps, "warmup": warmup})
+    if res < 32:
+        raise InputError(f"--res must be at least 32, got {res}: raise it.")
     tf.keras.utils.set_random_seed(0)
     make_backbone = functools.partial(resnet.make_resnet, step.DEPTHS[arch], width, stem)
     network = encoder.MultiLevelEncoder(make_backbone)

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import similarity
+from csml_tf import setting_rules, similarity
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 
@@ -39,11 +39,9 @@ def measure(n, d, k, repeats, seed):
     Raises:
         InputError: if a number is out of range.
     """
-    if n < 2 or min(d, repeats) < 1 or seed < 0 or not 1 <= k < n:
-        raise InputError(
-            "n must be at least 2, d and repeats at least 1, k from 1 to n - 1 and seed at "
-            f"least 0: got n={n}, d={d}, repeats={repeats}, k={k} and seed={seed}."
-        )
+    setting_rules.check({"n": n, "d": d, "k": k, "repeats": repeats, "seed": seed})
+    if k >= n:
+        raise InputError(f"--k must be below --n, {n}, got {k}: lower it.")
     features = make_features(n, d, seed)
     peak_before_mb = measuring.peak_rss_mb()
     seconds = []

@@ -8,11 +8,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import draws, progress
+from csml_tf import draws, progress, setting_rules
 from csml_tf.augment import view
 from csml_tf.benchmarks import measuring
 from csml_tf.data import catalog, neighbor_table, parallel, pipeline
-from csml_tf.errors import InputError
 
 # A graph as the code says it: AutoGraph would search it for control flow, which takes seconds.
 _as_it_is = tf.autograph.experimental.do_not_convert
@@ -84,11 +83,8 @@ def measure(
     Raises:
         InputError: if a number is out of range, or the data set cannot be read.
     """
-    if min(res, batch, windows) < 1 or window_s <= 0 or seed < 0:
-        raise InputError(
-            "res, batch and windows must be at least 1, window_s above 0 and seed at least 0: "
-            f"got {res}, {batch}, {windows}, {window_s} and {seed}."
-        )
+    sizes = {"res": res, "batch": batch, "windows": windows}
+    setting_rules.check({**sizes, "window_s": window_s, "seed": seed})
     source = catalog.open_dataset(dataset, data_dir).split("pretrain")
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(source))

@@ -5,6 +5,7 @@ import time
 
 import tensorflow as tf
 
+from csml_tf import setting_rules
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 from csml_tf.methods import byol, csml, moco, moco_v3, simclr, swav
@@ -55,11 +56,10 @@ def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=F
             "Only batches of csml with an even number of images are pairs: leave --pairs out, or "
             "choose another --method or --batch."
         )
-    if min(width, res, batch, steps, warmup) < 1 or queue <= batch:
-        raise InputError(
-            "width, res, batch, steps and warmup must be at least 1 and queue above batch: "
-            f"got {width}, {res}, {batch}, {steps}, {warmup} and {queue}."
-        )
+    sizes = {"width": width, "res": res, "batch": batch, "steps": steps, "warmup": warmup}
+    setting_rules.check(sizes)
+    if queue <= batch:
+        raise InputError(f"--queue must be above --batch, {batch}, got {queue}: raise it.")
     tf.keras.utils.set_random_seed(0)
     model = make_model(method, arch, stem, width, queue, pairs)
     views = {name: tf.random.normal([batch, res, res, 3]) for name in model.view_names}

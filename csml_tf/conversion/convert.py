@@ -143,6 +143,11 @@ def to_torch(model, output, to, head, trust_model=False):
     if head:
         if not hasattr(loaded, "projection_head"):
             raise InputError(f"{directory} has no projection head: leave --head out.")
+        if not _is_of_linear_layers(loaded.projection_head):
+            raise InputError(
+                f"The projection head in {directory} has more than linear layers with a ReLU "
+                "between, such as batch norm: leave --head out."
+            )
         tensors.update(torch_weights.head_to_torch(loaded.projection_head.get_weights()))
     mean, std = _normalization(loaded)
     if to == "torch":
@@ -175,6 +180,15 @@ def _with_weights(model):
     """The layers of a backbone that have weights; a loaded model lists its head among them."""
     layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.Model)]
     return [layer for layer in layers if layer.weights]
+
+
+def _is_of_linear_layers(head):
+    """Whether a loaded head is dense layers with ReLUs between, as MoCo's."""
+    layers = [layer for layer in head.layers if layer.weights]
+    if not all(isinstance(layer, tf.keras.layers.Dense) and layer.use_bias for layer in layers):
+        return False
+    names = [tf.keras.activations.serialize(layer.activation) for layer in layers]
+    return names == ["relu"] * (len(layers) - 1) + ["linear"]
 
 
 def _set_weights(model, layers):

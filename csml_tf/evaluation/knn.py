@@ -3,7 +3,7 @@
 import numpy as np
 from absl import logging
 
-from csml_tf import features, similarity
+from csml_tf import features, setting_rules, similarity
 from csml_tf.errors import InputError
 from csml_tf.evaluation import accuracy, labelled_pair
 from csml_tf.evaluation.protocol_card import Outcome
@@ -52,8 +52,7 @@ def measure(
     """
     labelled_pair.check(train_source, test_source)
     ks = [choose_k(each, train_source) for each in k]
-    for each in temperature:
-        check_temperature(each)
+    setting_rules.check({"temperature": temperature})
     view, truth = encoder.center_view, test_source.labels
 
     def rows_of(train, test, ks, temperatures):
@@ -188,9 +187,3 @@ def choose_k(k, train_source) -> int:
             f"k must be from 1 to the {len(train_source)} images of {train_source.name}, got {k}."
         )
     return k
-
-
-def check_temperature(temperature):
-    """`InputError` unless the temperature is above 0."""
-    if temperature <= 0:
-        raise InputError(f"The temperature must be above 0, got {temperature}.")

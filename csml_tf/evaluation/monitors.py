@@ -5,6 +5,7 @@ from typing import Callable
 
 from absl import logging
 
+from csml_tf import setting_rules
 from csml_tf.evaluation import accuracy, knn, labelled_pair
 from csml_tf.evaluation.linear import cached, logistic_regression
 
@@ -54,7 +55,7 @@ class KnnEvaluation(_Evaluation):
             )
             k = len(train_source)
         self._k = knn.choose_k(k, train_source)
-        knn.check_temperature(temperature)
+        setting_rules.check({"temperature": temperature})
         self._temperature = temperature
 
     def protocol(self, layer: str) -> str:
@@ -88,7 +89,7 @@ class LinearEvaluation(_Evaluation):
 
     def __init__(self, train_source, test_source, center_view, l2=1e-3):
         super().__init__(train_source, test_source, center_view)
-        cached.check_strength(l2)
+        setting_rules.check({"l2": l2})
         self._l2 = l2
 
     def protocol(self, layer: str) -> str:

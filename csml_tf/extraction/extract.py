@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 from absl import logging
 
-from csml_tf import features, progress, whole_files
+from csml_tf import features, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
@@ -39,10 +39,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         InputError: if there are no images, or none that can be read, the output cannot be
             written or holds features of something else.
     """
-    if min(batch_size, part_images) < 1:
-        raise InputError(
-            f"Batch and parts must have at least 1 image, got {batch_size} and {part_images}."
-        )
+    setting_rules.check({"batch": batch_size, "part_images": part_images})
     output = pathlib.Path(output)
     file_format, is_file = _choose_format(output, format_)
     encode = encoder.encode(layer)

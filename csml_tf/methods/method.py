@@ -137,6 +137,9 @@ class Method(tf.Module):
                 that was asked for, once.
             accumulation_steps: equal parts in which each replica takes its share of a batch.
         """
+        if self.queries_are_targets and accumulation_steps > 1:
+            # The parts are embedded once more on the way back.
+            self.units_of_a_query = type(self).units_of_a_query + 1
 
     def check(self, global_batch_size: int, num_images: int, data_name: str) -> None:
         """Raises `InputError` if it cannot train on such batches of such data; may warn."""

@@ -10,7 +10,6 @@ from csml_tf import losses
 from csml_tf.errors import InputError
 from csml_tf.methods import key_queue, momentum_encoder
 from csml_tf.methods.method import Method
-from csml_tf.models import layer_weights
 from csml_tf.models.encoder import MultiLevelEncoder
 
 
@@ -127,11 +126,8 @@ class MoCo(Method):
     def start_from(self, state, has_head):
         """The key encoder and the last level's queue; without a key encoder a copy of the query."""
         level = self.query_encoder.levels[-1]
-        key, queue = self.key_encoder.encoder, self.queues[level]
-        key.set_weights(self.query_encoder.get_weights())
-        has_key = layer_weights.set_all(key.backbone, state.key_layers) is None
-        if has_key and has_head:
-            layer_weights.set_one(key.heads[level], state.key_head)
+        queue = self.queues[level]
+        has_key = self.key_encoder.start_from(self.query_encoder, state, has_head)
         # Keys of another head would mean nothing to this one.
         has_queue = has_head and state.queue is not None and state.queue.shape == queue.keys.shape
         if has_queue:

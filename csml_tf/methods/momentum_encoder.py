@@ -5,7 +5,7 @@ import functools
 import tensorflow as tf
 
 from csml_tf import draws
-from csml_tf.models import cross_replica
+from csml_tf.models import cross_replica, layer_weights
 
 
 class MomentumEncoder(tf.Module):
@@ -39,6 +39,18 @@ class MomentumEncoder(tf.Module):
             key.assign_sub((1.0 - decay) * (key - query))
 
         cross_replica.update(self.encoder.trainable_variables, move, self._followed())
+
+    def start_from(self, query_encoder, state, has_head):
+        """As `method.Method.start_from`; without a key encoder in `state` a copy of the query's.
+
+        Returns:
+            Whether the key encoder was taken from `state`.
+        """
+        self.encoder.set_weights(query_encoder.get_weights())
+        has_key = layer_weights.set_all(self.encoder.backbone, state.key_layers) is None
+        if has_key and has_head:
+            layer_weights.set_one(self.encoder.heads[self.encoder.levels[-1]], state.key_head)
+        return has_key
 
     def prepare(self, make_function, accumulation_steps):
         """As `method.Method.prepare`."""

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from csml_tf.methods import momentum_encoder
 from csml_tf.methods.method import Method
-from csml_tf.models import heads, layer_weights
+from csml_tf.models import heads
 from csml_tf.models.encoder import MultiLevelEncoder
 
 
@@ -110,13 +110,7 @@ class PredictedKeys(Method):
 
     def start_from(self, state, has_head):
         """The key encoder; without one a copy of the query encoder."""
-        level = self.query_encoder.levels[-1]
-        key = self.key_encoder.encoder
-        key.set_weights(self.query_encoder.get_weights())
-        has_key = layer_weights.set_all(key.backbone, state.key_layers) is None
-        if has_key and has_head:
-            layer_weights.set_one(key.heads[level], state.key_head)
-        return {"key encoder": has_key}
+        return {"key encoder": self.key_encoder.start_from(self.query_encoder, state, has_head)}
 
 
 def rising_decay(start, progress):

@@ -123,9 +123,9 @@ def _torch_batch_norm(bn_groups, **options):
 
 
 def makes_unit_vectors(head: tf.keras.layers.Layer) -> bool:
-    """Whether what a head puts out has unit length; of a functional model its last layer tells."""
-    is_functional = isinstance(head, layer_copies.Functional)
-    return not is_functional or isinstance(head.layers[-1], tf.keras.layers.UnitNormalization)
+    """Whether what a head puts out is known to have unit length, by its kind or its last layer."""
+    last = head.layers[-1] if isinstance(head, layer_copies.Functional) else head
+    return isinstance(last, (ProjectionHead, tf.keras.layers.UnitNormalization))
 
 
 def export_model(
@@ -155,10 +155,10 @@ def export_model(
     elif isinstance(head, layer_copies.Functional):
         copies = {id(head.inputs[0]): features}
         (embedding,) = layer_copies.rebuild(head.outputs, copies, copy_layer, with_weights)
-        if not makes_unit_vectors(head):
-            embedding = tf.keras.layers.UnitNormalization(axis=-1, name="unit_length")(embedding)
     else:
         embedding = copy_layer(head)(features)
+    if not makes_unit_vectors(head):
+        embedding = tf.keras.layers.UnitNormalization(axis=-1, name="unit_length")(embedding)
     model = tf.keras.Model(features, embedding, name="projection_head")
     if with_weights:
         model.set_weights(head.get_weights())

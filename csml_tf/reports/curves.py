@@ -13,6 +13,8 @@ _KIND_COLORS = {
     "neighbor": palette.COLORS[6],
     "mixed": palette.COLORS[4],
     "small": palette.COLORS[5],
+    "image_2": palette.COLORS[9],
+    "neighbor_2": palette.COLORS[1],
 }
 _PART = "loss_"
 

@@ -2,8 +2,6 @@
 
 import ast
 import dataclasses
-import json
-import pathlib
 
 from csml_tf import code_version
 from csml_tf.errors import InputError
@@ -137,13 +135,7 @@ def read(model_dir):
             f"The run in {model_dir} has no finished epoch yet, its metrics.jsonl is empty or "
             "missing: let csml-tf train finish one."
         )
-    card_folder = pathlib.Path(directory.saved_model)
-    try:
-        card = saved_model.read_card(card_folder)
-    except json.JSONDecodeError as error:
-        raise InputError(
-            f"The card in {card_folder} is no JSON ({error.msg}): export the encoder again."
-        ) from error
+    card = saved_model.read_card(directory.saved_model)
     return RunRecord(directory, rows, directory.read_settings(), directory.read_notes(), card)
 
 

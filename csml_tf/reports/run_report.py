@@ -183,9 +183,11 @@ def _curves(record, output):
         neighbors_from = warmup + 1
     caption = (
         "The loss, a mean over the steps of each epoch, and its parts by level of the network "
-        "and by kind of query: the image's own view, its neighbor's, and the mixed (CutMix) "
-        "one. While the queue fills with real keys the loss may grow, which is normal."
+        "and by kind of query: a view of the image, of its neighbor (_2: the other view, where "
+        "both are queries), their mix (CutMix), small views."
     )
+    if any("queue_entropy_share" in row for row in rows):
+        caption += " While the queue fills with real keys the loss may grow, which is normal."
     if neighbors_from is not None:
         start = "From" if neighbors_from > rows[-1]["epoch"] else "Dotted: from"
         caption += f" {start} epoch {neighbors_from} on, neighbors count as positives."

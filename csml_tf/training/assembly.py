@@ -8,6 +8,7 @@ from typing import Any, Callable
 
 import tensorflow as tf
 
+from csml_tf import value_rules
 from csml_tf.augment.view import ViewAugmentation
 from csml_tf.data import parallel, pipeline
 from csml_tf.data.neighbor_table import NeighborTable
@@ -69,21 +70,18 @@ class Parts:
 
     def check(self, source: ImageSource) -> None:
         """Raises `InputError` if a number is out of range, or there are too few images."""
-        for knob, value, least in (
-            ("EPOCHS", self.epochs, 1),
-            ("GLOBAL_BATCH_SIZE", self.global_batch_size, 1),
-            ("CHECKPOINT_EVERY_STEPS", self.checkpoint_every_steps or 0, 0),
+        # A recipe's knobs have been checked, but for those that a function gives their values.
+        for knob, value, rule in (
+            ("EPOCHS", self.epochs, value_rules.whole(1)),
+            ("GLOBAL_BATCH_SIZE", self.global_batch_size, value_rules.whole(1)),
+            ("CHECKPOINT_EVERY_STEPS", self.checkpoint_every_steps or 0, value_rules.whole(0)),
+            ("AUGMENT_ON", self.augment_on, value_rules.one_of(pipeline.AUGMENT_ON)),
         ):
-            if not isinstance(value, int) or value < least:
-                raise InputError(f"{knob} must be a whole number from {least}, got {value!r}.")
+            value_rules.check(knob, value, rule)
         if len(source) < 2:
             raise InputError(
                 f"{source.name} has {len(source)} image, and training tells images from each "
                 "other: give it a folder with hundreds."
-            )
-        if self.augment_on not in pipeline.AUGMENT_ON:
-            raise InputError(
-                f"AUGMENT_ON must be one of {pipeline.AUGMENT_ON}, got {self.augment_on!r}."
             )
 
 

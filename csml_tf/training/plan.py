@@ -56,12 +56,12 @@ def log_training(assembled: Assembly) -> None:
         *(assembled.strategy.num_replicas_in_sync, f"{parts.epochs * num_steps:,}"),
         len(assembled.source) - num_steps * parts.global_batch_size,
     )
-    weights = _size(model.encoder.trainable_variables)
-    state = 4 * (_size(model.base.variables) + _size(model.base.trained_variables))
+    trained = _size(model.base.trained_variables)
+    state = 4 * (_size(model.base.variables) + trained)
     logging.info(
         "%.2f million parameters are trained. Weights, momentum, and what the method keeps take "
         "%.0f MB on each device; the activations, which come on top, are not estimated.",
-        *(weights / 1e6, state / 1e6),
+        *(trained / 1e6, state / 1e6),
     )
     for warning in warnings(assembled):
         logging.warning("%s", warning)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import functools
 import statistics
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from typing import Callable
 import tensorflow as tf
 from absl import logging
 
+from csml_tf.training import workers
 from csml_tf.training.assembly import Assembly
 
 # The first ones trace, and fill what the input has ready.
@@ -61,13 +63,21 @@ class StepClock(tf.keras.callbacks.Callback):
     Args:
         num_steps: of an epoch.
         when_known: function of the `Pace`, called once.
+        agree: function of 1 where this worker has timed enough, else of 0, to the largest of
+            all workers' numbers: they end after the same step.
     """
 
-    def __init__(self, num_steps: int, when_known: Callable[[Pace], None]):
+    def __init__(
+        self,
+        num_steps: int,
+        when_known: Callable[[Pace], None],
+        agree: Callable[[int], int] = int,
+    ):
         super().__init__()
         self._supports_tf_logs = True  # Else Keras reads the logs from the device in every step.
         self._num_steps = num_steps
         self._when_known = when_known
+        self._agree = agree
         self._seen = 0
         self._steps: list[float] = []
         self._between: list[float] = []
@@ -97,20 +107,22 @@ class StepClock(tf.keras.callbacks.Callback):
         elif self._last is not None and self._seen > _SKIPPED_STEPS:
             self._steps.append(now - self._last)
         self._last, self._paused, self._is_first = now, 0.0, False
-        if self._is_enough():
+        if self._agree(int(self._is_enough())):
             self._is_known = True
-            step_s = statistics.fmean(self._steps)
+            # Where an epoch is a single step, what lies before it is in its time.
+            step_s = statistics.fmean(self._steps or self._between)
             # The first step of the epoch is in it.
             between_s = statistics.median(self._between or [step_s]) - step_s
-            self._when_known(Pace(step_s, max(0.0, between_s)))
+            self._when_known(Pace(step_s, max(0.0, between_s) if self._steps else 0.0))
 
     def _is_enough(self):
-        if not self._steps or len(self._steps) + len(self._between) < _MIN_STEPS:
+        num_timed = len(self._steps) + len(self._between)
+        if num_timed < _MIN_STEPS or (self._num_steps > 1 and not self._steps):
             return False
         seconds = sum(self._steps)
         if not self._between and seconds / len(self._steps) * self._num_steps < _LONG_EPOCH_S:
             return False
-        return seconds + sum(self._between) >= _MIN_SECONDS or len(self._steps) >= _MAX_STEPS
+        return seconds + sum(self._between) >= _MIN_SECONDS or num_timed >= _MAX_STEPS
 
 
 def measure(assembled: Assembly) -> Pace:
@@ -121,7 +133,8 @@ def measure(assembled: Assembly) -> Pace:
         found.append(pace)
         assembled.model.stop_training = True
 
-    clock = StepClock(assembled.num_steps, stop)
+    agree = functools.partial(workers.largest, assembled.strategy)
+    clock = StepClock(assembled.num_steps, stop, agree)
     epoch = 0
     while not found:
         batches = assembled.make_batches(epoch, 0)

@@ -7,6 +7,7 @@ csml-tf convert --model=runs/r50 --to=detectron2 --output=r50.pkl
 
 from absl import flags
 
+from csml_tf import unfinished
 from csml_tf.conversion import architecture, convert
 
 _OUTPUT = flags.DEFINE_string("output", None, "SavedModel folder, or file, to write", required=True)
@@ -34,7 +35,8 @@ _TRUST_MODEL = flags.DEFINE_bool(
 
 def main(argv):
     del argv
-    source = {"checkpoint": _CHECKPOINT.value, "model": _MODEL.value, "to": _TO.value}
+    model = _MODEL.value and unfinished.find_model(_MODEL.value, _TRUST_MODEL.value)
+    source = {"checkpoint": _CHECKPOINT.value, "model": model, "to": _TO.value}
     images = {"mean": _MEAN.value, "std": _STD.value}
     options = {"arch": _ARCH.value, "head": _HEAD.value, "prefix": _PREFIX.value}
     line = convert.convert(

@@ -13,7 +13,10 @@ from csml_tf import unfinished
 from csml_tf.export import formats
 
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Finished run, SavedModel folder, or id of a published model.", required=True
+    "model_dir",
+    None,
+    "Run directory, SavedModel folder, or id of a published model.",
+    required=True,
 )
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the export; an older export is replaced.", required=True

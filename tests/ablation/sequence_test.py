@@ -137,7 +137,7 @@ class SequenceTest(parameterized.TestCase):
     @parameterized.parameters(
         ({"recipes": ("a.gin", "ablation/a.gin")}, "names of their own"),
         ({"recipes": ()}, "Give --gin_file"),
-        ({"num_seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"num_seeds": 0}, "--seeds must be a whole number from 1, got 0"),
         ({"settings": Settings(("SEED = 3",))}, "leave SEED out"),
     )
     def test_rejects(self, options, message):

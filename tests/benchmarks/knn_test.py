@@ -35,7 +35,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
     def test_rejects(self, **bad):
         arguments = {"n": 10, "d": 2, "k": 1, "repeats": 1, "seed": 0, **bad}
         name, value = next(iter(bad.items()))
-        with self.assertRaisesRegex(InputError, f"must be .* {name}={value}"):
+        with self.assertRaisesRegex(InputError, f"--{name} must be .*, got {value}"):
             knn.measure(**arguments)
 
 

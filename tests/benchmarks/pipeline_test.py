@@ -55,7 +55,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         {"res": 0}, {"batch": 0}, {"windows": 0}, {"window_s": 0.0}, {"seed": -1}
     )
     def test_rejects(self, **bad):
-        with self.assertRaisesRegex(InputError, f"{next(iter(bad))}.* at least .*got "):
+        with self.assertRaisesRegex(InputError, f"--{next(iter(bad))} must be .*, got "):
             pipeline.measure("digits", **bad)
 
 

@@ -1,4 +1,5 @@
 import pickle
+import types
 from unittest import mock
 
 import numpy as np
@@ -9,7 +10,8 @@ from absl.testing import parameterized
 from csml_tf.conversion import convert, safetensors_files
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.models.backbones import contract
+from csml_tf.models import heads
+from csml_tf.models.backbones import contract, resnet
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 from tests.conversion import numpy_resnet
@@ -152,6 +154,18 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
             self.convert("back.safetensors", model="plain", to="torch", head=True)
         with self.assertRaisesRegex(InputError, "Detectron2's ResNets have the ImageNet stem"):
             self.convert("plain.pkl", model="plain", to="detectron2")
+
+    def test_head_that_pytorch_cannot_have(self):
+        """Batch norm's weights come in twos, too."""
+        head = heads.make_batch_norm_head("stage4", 16, 8)
+        encoder = types.SimpleNamespace(
+            backbone=resnet.make_resnet(18, 2), heads={"stage4": head}, levels=("stage4",)
+        )
+        card = {"image_size": 32}
+        saved_model.export(encoder, self.folder / "byol", (0.5,) * 3, (0.2,) * 3, card)
+        with self.assertRaisesRegex(InputError, "more than linear layers .* leave --head out"):
+            self.convert("byol.safetensors", model="byol", to="torch", head=True)
+        self.assertFalse((self.folder / "byol.safetensors").exists())
 
     @parameterized.parameters(
         ({}, "Give either --checkpoint, from PyTorch, or --model"),

@@ -158,7 +158,7 @@ class LinearMonitorTest(tf.test.TestCase, parameterized.TestCase):
     def test_rejects(self):
         with self.assertRaisesRegex(ValueError, "every_epochs must be at least 0, got -1"):
             monitors.LinearMonitor(self.evaluation(), -1)
-        with self.assertRaisesRegex(InputError, "L2 must be above 0"):
+        with self.assertRaisesRegex(InputError, "--l2 must be a number above 0"):
             self.evaluation(l2=0.0)
 
 

@@ -228,7 +228,7 @@ class ExtractTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_refuses_empty_batches(self):
         for options in ({"batch_size": 0}, {"part_images": 0}):
-            with self.assertRaisesRegex(InputError, "at least 1 image"):
+            with self.assertRaisesRegex(InputError, "must be a whole number from 1"):
                 self.extract(**options)
 
     def test_refuses_a_second_process(self):

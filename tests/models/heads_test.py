@@ -84,6 +84,13 @@ class BatchNormHeadTest(tf.test.TestCase, parameterized.TestCase):
         types = {type(layer).__name__ for layer in exported.layers}
         self.assertNotIn("SplitBatchNormalization", types)
 
+    def test_another_layer_as_head(self):
+        head = tf.keras.layers.Dense(3)
+        features = np.random.default_rng(0).normal(size=[6, 5]).astype("float32")
+        expected = tf.math.l2_normalize(head(features), axis=1)
+        self.assertAllClose(heads.export_model(head, 5)(features), expected, rtol=1e-5)
+        self.assertFalse(heads.makes_unit_vectors(head))
+
     def test_rejects(self):
         with self.assertRaisesRegex(ValueError, "'full', 'plain' or None, got 'half'"):
             heads.make_batch_norm_head("stage4", 5, 3, last_batch_norm="half")

@@ -39,6 +39,21 @@ class PlanTest(absltest.TestCase):
         self.assertEqual(lines[0], "few: 3 images, 2 classes: ant, bee.")
         self.assertIn("labels of few, 3 images; tested on few, 3 images", lines[1])
 
+    def test_training(self):
+        assembled = make_assembled(num_steps=15)
+        assembled.source = [None] * 1_000
+        assembled.strategy = types.SimpleNamespace(num_replicas_in_sync=1)
+        trained = [np.zeros([1_000, 300]), np.zeros([200_000])]  # An encoder, a predictor.
+        kept = [np.zeros([1_000, 300])]
+        assembled.model.base = types.SimpleNamespace(
+            trained_variables=trained, variables=[*trained, *kept]
+        )
+        with self.assertLogs(level="INFO") as logs:
+            plan.log_training(assembled)
+        self.assertIn("150 steps; batches are whole, and the 40 images left", logs.output[0])
+        self.assertIn("0.50 million parameters are trained", logs.output[1])
+        self.assertIn("take 5 MB on each device", logs.output[1])  # 4 * (0.5 + 0.3 + 0.5).
+
     def test_warnings(self):
         counted = {"neighbor_warmup_epochs": 9}
         self.assertEmpty(plan.warnings(make_assembled(**counted)))

@@ -51,6 +51,23 @@ class StepClockTest(absltest.TestCase):
         self.run_epoch(clock, [1.0])
         self.assertEqual(self.found, [Pace(1.0, 4.0)])
 
+    def test_ends_with_the_first_worker_that_has_enough(self):
+        others = []
+        clock = StepClock(1_000, self.found.append, lambda own: max([own, *others]))
+        self.run_epoch(clock, [30.0, *[1.0] * 13])
+        self.assertEmpty(self.found)
+        others.append(1)
+        self.now += 1.0
+        clock.on_train_batch_end(14)
+        self.assertEqual(self.found, [Pace(1.0)])
+
+    def test_epochs_of_one_step(self):
+        clock = StepClock(1, self.found.append)
+        for duration in [30.0, *[2.0] * 10]:
+            self.assertEmpty(self.found)
+            self.run_epoch(clock, [duration])
+        self.assertEqual(self.found, [Pace(2.0)])
+
     def test_announces_the_end(self):
         before = datetime.datetime.now()
         with self.assertLogs(level="INFO") as logs:

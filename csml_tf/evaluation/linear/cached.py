@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
-from csml_tf import progress
+from csml_tf import progress, setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import accuracy, labelled_pair
 from csml_tf.evaluation.linear import crop_features, held_out, logistic_regression
@@ -65,12 +65,9 @@ def measure(
             finite.
     """
     num_classes = labelled_pair.check(train_source, test_source)
+    setting_rules.check({"l2": l2, "crops": crops})
     # From strong to weak: each optimum is near the one before, and quickest from there.
     strengths = sorted({float(each) for each in l2}, reverse=True)
-    for strength in strengths:
-        check_strength(strength)
-    if crops is not None and crops < 1:
-        raise InputError(f"--crops must be at least 1, got {crops}; without it, centre views.")
     vectors = {name: LayerVectors(encoder, [name], stage_features) for name in layer}
     hidden = held_out.draw(train_source.labels)
     hidden_source = train_source.subset(np.flatnonzero(hidden), "held-out images")
@@ -217,9 +214,3 @@ def _fit_grid(train, held, test, is_seen, num_classes, strengths):
         row["converged"] = fit.converged
         predicted.append(ranked[:, 0])
     return rows, predicted
-
-
-def check_strength(l2):
-    """`InputError` unless the strength of L2 is above 0 and finite."""
-    if not 0 < l2 < float("inf"):
-        raise InputError(f"The strength of L2 must be above 0 and finite, got {l2}.")

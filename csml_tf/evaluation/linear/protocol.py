@@ -7,7 +7,7 @@ mode, the layer sees random crops and flips, and the test images are centre crop
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import features, progress
+from csml_tf import features, progress, setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import accuracy, labelled_pair
 from csml_tf.evaluation.linear import crop_features, held_out
@@ -67,7 +67,9 @@ def measure(
             layer, does not take such images or makes features that are not finite.
     """
     num_classes = labelled_pair.check(train_source, test_source)
-    rates = _check_settings(learning_rate, epochs, batch_size, seeds)
+    counts = {"epochs": epochs, "batch_size": batch_size, "seeds": seeds}
+    setting_rules.check({"learning_rate": learning_rate, **counts})
+    rates = list(dict.fromkeys(map(float, learning_rate)))
     vectors = LayerVectors(encoder, layer, stage_features)
     chooses = len(rates) > 1
     hidden = held_out.draw(train_source.labels) if chooses else np.zeros(len(train_source), bool)
@@ -182,14 +184,3 @@ def _rank(vectors, heads, source, view, count):
     ranked = features.extract_features(rank, source, view, description=f"testing {source.name}")
     ranked = ranked.astype(np.int64).reshape([len(source), len(heads), -1, count])
     return {name: ranked[:, i] for i, name in enumerate(heads)}
-
-
-def _check_settings(learning_rate, epochs, batch_size, seeds):
-    rates = list(dict.fromkeys(map(float, learning_rate)))
-    for rate in rates:
-        if not 0 < rate < float("inf"):
-            raise InputError(f"The learning rate must be above 0 and finite, got {rate}.")
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("seeds", seeds)):
-        if value < 1:
-            raise InputError(f"--{name} must be at least 1, got {value}.")
-    return rates

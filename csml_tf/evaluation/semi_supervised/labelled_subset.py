@@ -5,6 +5,7 @@ import pathlib
 
 import numpy as np
 
+from csml_tf import setting_rules
 from csml_tf.data import balanced_draw
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -52,8 +53,7 @@ def draw(source, fraction, seed):
     Raises:
         InputError: if the fraction is out of range, or a class is left without an image.
     """
-    if not 0 < fraction <= 1:
-        raise InputError(f"--labels must be above 0 and at most 1, such as 0.01, got {fraction}.")
+    setting_rules.check({"labels": fraction})
     candidates = find_labelled(source)
     if fraction == 1:
         return candidates

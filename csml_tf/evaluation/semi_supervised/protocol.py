@@ -10,6 +10,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import setting_rules
 from csml_tf.data import labelled_batches, pipeline
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -81,14 +82,15 @@ def measure(
             nothing is left to learn from.
     """
     rule = _make_rule(self_training, max_entropy, kept_share, balance_classes, retrain_epochs)
-    _check_at_least(1, seeds=seeds, epochs=epochs, batch_size=batch_size)
-    _check_at_least(1, retrain_epochs=retrain_epochs)
-    _check_at_least(
-        0,
-        backbone_learning_rate=backbone_learning_rate,
-        head_learning_rate=head_learning_rate,
-        scratch_learning_rate=scratch_learning_rate,
-        weight_decay=weight_decay,
+    setting_rules.check(
+        {
+            **{"seeds": seeds, "epochs": epochs, "batch_size": batch_size},
+            "retrain_epochs": retrain_epochs,
+            "backbone_learning_rate": backbone_learning_rate,
+            "head_learning_rate": head_learning_rate,
+            "scratch_learning_rate": scratch_learning_rate,
+            "weight_decay": weight_decay,
+        }
     )
     indices, origin = labelled_subset.choose(train_source, labels, labels_file, labels_seed)
     labelled = train_source.subset(indices, f"the labelled part of {train_source.name}")
@@ -175,12 +177,6 @@ def _make_rule(self_training, max_entropy, kept_share, balance_classes, retrain_
         if is_given:
             raise InputError(f"--{name} is of self-training: give --self_training with it.")
     return None
-
-
-def _check_at_least(smallest, **settings):
-    for name, value in settings.items():
-        if value is not None and not value >= smallest:
-            raise InputError(f"--{name} must be at least {smallest}, got {value}.")
 
 
 def _fit_batch(batch_size, source):

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import features
+from csml_tf import features, setting_rules
 from csml_tf.errors import InputError
 
 # Of the unlabelled images, where the user names no threshold; ours, the paper's is not public.
@@ -75,10 +75,7 @@ class KeepingRule:
             raise InputError(
                 "Pseudo labels are kept by --max_entropy or by --kept_share: leave one out."
             )
-        if self.max_entropy is not None and not self.max_entropy >= 0:
-            raise InputError(f"--max_entropy must be at least 0 nats, got {self.max_entropy}.")
-        if self.kept_share is not None and not 0 < self.kept_share <= 1:
-            raise InputError(f"--kept_share must be above 0 and at most 1, got {self.kept_share}.")
+        setting_rules.check({"max_entropy": self.max_entropy, "kept_share": self.kept_share})
         if self.max_entropy is None and self.kept_share is None:
             object.__setattr__(self, "kept_share", DEFAULT_KEPT_SHARE)
 

@@ -92,7 +92,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         )
 
     def test_rejects_no_crops(self):
-        with self.assertRaisesRegex(InputError, "crops must be at least 1, got 0"):
+        with self.assertRaisesRegex(InputError, "--crops must be a whole number from 1, got 0"):
             self.measure(crops=0)
 
     def test_one_strength_needs_no_choice(self):
@@ -120,7 +120,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
 
     @parameterized.parameters(0.0, -1.0, float("nan"), float("inf"))
     def test_rejects_strength(self, l2):
-        with self.assertRaisesRegex(InputError, f"L2 must be above 0 and finite, got {l2}"):
+        with self.assertRaisesRegex(InputError, f"--l2 must be a number above 0, got {l2}"):
             self.measure(l2=[1.0, l2])
 
     def test_rejects_features_that_are_not_finite(self):

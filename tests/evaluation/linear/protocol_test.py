@@ -154,11 +154,11 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertBetween(result["top5"], 0.44, 0.56)
 
     @parameterized.parameters(
-        ({"learning_rate": [1.0, 0.0]}, "learning rate must be above 0 and finite, got 0.0"),
-        ({"learning_rate": [float("nan")]}, "above 0 and finite, got nan"),
-        ({"epochs": 0}, "--epochs must be at least 1, got 0"),
-        ({"batch_size": -1}, "--batch_size must be at least 1, got -1"),
-        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"learning_rate": [1.0, 0.0]}, "--learning_rate must be a number above 0, got 0.0"),
+        ({"learning_rate": [float("nan")]}, "above 0, got nan"),
+        ({"epochs": 0}, "--epochs must be a whole number from 1, got 0"),
+        ({"batch_size": -1}, "--batch_size must be a whole number from 1, got -1"),
+        ({"seeds": 0}, "--seeds must be a whole number from 1, got 0"),
     )
     def test_rejects(self, options, message):
         with self.assertRaisesRegex(InputError, message):

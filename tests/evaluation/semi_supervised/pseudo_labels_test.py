@@ -107,8 +107,8 @@ class KeepingRuleTest(tf.test.TestCase, parameterized.TestCase):
     def test_rejects(self):
         for arguments, message in (
             ((0.1, 0.5), "--max_entropy or by --kept_share: leave one out"),
-            ((-0.1, None), "at least 0 nats, got -0.1"),
-            ((float("nan"), None), "at least 0 nats, got nan"),
+            ((-0.1, None), "a number from 0, got -0.1"),
+            ((float("nan"), None), "a number from 0, got nan"),
             ((None, 0.0), "above 0 and at most 1, got 0.0"),
             ((None, 1.1), "above 0 and at most 1, got 1.1"),
         ):
