@@ -7,6 +7,7 @@ from unittest import mock
 
 import gin
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import absltest, parameterized
 
@@ -36,6 +37,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             csml_tf.pretrain(images, recipe, **options)
         return run.call_args.args
 
+    @pytest.mark.slow
     def test_twice_in_one_process(self):
         """An untrained model stands in for the training; wheel_test.py does it in full."""
         images = tiny_run.make_source().read(tf.range(tiny_run.NUM_IMAGES)).numpy()

@@ -9,6 +9,27 @@ from csml_tf.export import saved_model, trust
 from csml_tf.zoo import cache
 from csml_tf.zoo.entry import Archive, Entry
 
+# Base methods beside MoCo: recipe, name, what their papers report of ResNet-50 on ImageNet-1k.
+_BASES = (
+    ("simclr", "SimCLR", "linear top-1 69.3 %, 1000 epochs (arXiv:2002.05709)"),
+    ("byol", "BYOL", "linear top-1 74.3 %, 1000 epochs (arXiv:2006.07733)"),
+    ("moco_v3", "MoCo v3", "linear top-1 72.8 %, 300 epochs (the authors' repository)"),
+    ("swav", "SwAV", "linear top-1 75.3 %, 800 epochs (arXiv:2006.09882)"),
+)
+
+
+def _entries_of_bases():
+    """Each method plain and with CsMl on top, on both data sets."""
+    for data, network, recipe in (
+        ("CIFAR-10", "ResNet-18, CIFAR stem", "r18_cifar10"),
+        ("ImageNet-1k", "ResNet-50", "r50"),
+    ):
+        for name, method, of_imagenet in _BASES:
+            published = of_imagenet if recipe == "r50" else "none"
+            yield Entry(f"{recipe}_{name}", method, network, data, published)
+            yield Entry(f"{recipe}_{name}_csml", f"CsMl on {method}", network, data, "none")
+
+
 # In the order of MODEL_ZOO.md, whose tables `csml-tf report --zoo` writes from here.
 ENTRIES = (
     Entry(
@@ -104,6 +125,7 @@ ENTRIES = (
         data="ImageNet-1k",
         published="linear top-1 60.6 %, 200 epochs (arXiv:1911.05722)",
     ),
+    *_entries_of_bases(),
 )
 
 

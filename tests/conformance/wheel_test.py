@@ -29,6 +29,7 @@ KNOBS = {"EPOCHS": 1, "WIDTH": 1}
 IN_PYTHON = """
 import csml_tf
 import numpy as np
+import pytest
 print(csml_tf.__file__)
 encoder = csml_tf.pretrain("digits", "quickstart", "runs/python", epochs=1, width=1)
 images = np.random.default_rng(0).integers(0, 256, [5, 16, 16, 3]).astype("uint8")
@@ -110,6 +111,7 @@ class WheelTest(absltest.TestCase):
         self.assertStartsWith(exported, "exported: quickstart as saved_model in float32")
         self.assertTrue((self.empty / "exported" / "saved_model.pb").exists())
 
+    @pytest.mark.slow
     def test_python(self):
         printed = self.run_in(self.empty, self.python, "-c", IN_PYTHON).splitlines()
         place, *log, shapes, error = printed

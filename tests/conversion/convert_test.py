@@ -3,6 +3,7 @@ import types
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl import logging
 from absl.testing import parameterized
@@ -131,6 +132,7 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "x.safetensors lies in .*moco: choose another"):
             convert.convert(str(self.model_dir), checkpoint=str(inside))
 
+    @pytest.mark.slow
     def test_without_a_head(self):
         state = numpy_resnet.random_state(width=1, stem="cifar")
         tensors = {**state, "fc.weight": np.zeros([3, 8]), "fc.bias": np.zeros([3])}

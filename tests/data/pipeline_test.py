@@ -1,6 +1,7 @@
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 from scipy import stats
@@ -183,10 +184,18 @@ class MakeEpochTest(PipelineTestCase):
         on_host = make_batches(source, augmentation, TWO_VIEWS, first_step=1)
         self.assert_same_batches(on_device, to_list(with_threads(on_host, 7)))
 
+    @parameterized.parameters((in_memory, "host", 4), (encoded, "device", 2))
+    def test_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
+        self.check_parts(wrap, augment_on, num_parts)
+
+    @pytest.mark.slow
     @parameterized.product(
         wrap=[in_memory, encoded], augment_on=pipeline.AUGMENT_ON, num_parts=[2, 4]
     )
-    def test_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
+    def test_all_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
+        self.check_parts(wrap, augment_on, num_parts)
+
+    def check_parts(self, wrap, augment_on, num_parts):
         """Bit for bit, of everything that is drawn: order, neighbor, crop, colours."""
         source = wrap(noise_source())
         arguments = {"augment_on": augment_on, "first_step": 1, "epoch": 2}

@@ -6,6 +6,7 @@ import unittest
 from unittest import mock
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -255,8 +256,16 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         for name, value in whole.items():
             self.assertEqual(value.tobytes(), parts[name].tobytes(), name)
 
-    @parameterized.parameters(*MAKERS)
+    @parameterized.parameters("lookahead_lamb", "average_lookahead")
     def test_two_replicas_are_one(self, maker):
+        self.check_two_replicas(maker)
+
+    @pytest.mark.slow
+    @parameterized.parameters("lamb", "lookahead", "average")
+    def test_two_replicas_are_one_of_the_others(self, maker):
+        self.check_two_replicas(maker)
+
+    def check_two_replicas(self, maker):
         strategy = tf.distribute.MirroredStrategy(
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
         )

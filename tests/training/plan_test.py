@@ -1,6 +1,7 @@
 import types
 
 import numpy as np
+from absl import logging
 from absl.testing import absltest
 
 from csml_tf.data.sources import memory
@@ -20,6 +21,11 @@ def make_assembled(num_steps=20, epochs=10, batch=64, **options):
 
 
 class PlanTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(logging.INFO)
+
     def test_classes(self):
         self.assertEqual(
             plan.describe_classes(make_source([0, 1, 1], ["ant", "bee"])), ", 2 classes: ant, bee"

@@ -5,6 +5,7 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from absl.testing import absltest
 
 from csml_tf.data.sources import memory
@@ -28,6 +29,11 @@ class Recipe:
 
 
 class SettleTest(absltest.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(logging.INFO)
+
     def settle(self, knobs, earlier=(), num_images=1_000):
         source = memory.MemorySource(np.zeros([num_images, 96, 128], np.uint8), name="grey")
         strategy = tf.distribute.get_strategy()

@@ -3,6 +3,7 @@ import re
 import types
 from unittest import mock
 
+from absl import logging
 from absl.testing import absltest
 
 from csml_tf.training import step_clock
@@ -12,6 +13,8 @@ from csml_tf.training.step_clock import Pace, StepClock
 class StepClockTest(absltest.TestCase):
     def setUp(self):
         super().setUp()
+        self.addCleanup(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(logging.INFO)
         self.now = 0.0
         clock = types.SimpleNamespace(perf_counter=lambda: self.now)
         self.enter_context(mock.patch.object(step_clock, "time", clock))

@@ -34,6 +34,9 @@ def send(number):
 class StopSignalsTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
+        # A parent such as nohup may have had it ignored.
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.getsignal(signal.SIGHUP))
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
         before, threads = handlers(), threading.active_count()
         self.addCleanup(lambda: self.assertEqual(handlers(), before))
         self.addCleanup(lambda: self.assertEqual(threading.active_count(), threads))
