@@ -14,6 +14,7 @@ import tarfile
 import venv
 import zipfile
 
+import pytest
 from absl.testing import absltest
 from packaging.requirements import Requirement
 
