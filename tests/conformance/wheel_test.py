@@ -104,7 +104,7 @@ class WheelTest(absltest.TestCase):
         self.assertStartsWith(trained, "runs/quickstart: 1 epochs, loss ")
         card = model_card.read(self.empty / "runs/quickstart/saved_model")
         self.assertStartsWith(card["command"], "csml-tf train --gin_file=quickstart.gin")
-        self.assertIsNone(card["commit"])
+        self.assertIsNone(card.get("commit"))
         model = "--model=runs/quickstart"
         measured = self.csml_tf("evaluate", "--protocol=knn", model, "--dataset=digits", "--k=5")
         self.assertStartsWith(measured, "knn top1 ")

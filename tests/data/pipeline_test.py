@@ -188,10 +188,10 @@ class MakeEpochTest(PipelineTestCase):
     def test_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
         self.check_parts(wrap, augment_on, num_parts)
 
-    @pytest.mark.slow
     @parameterized.product(
         wrap=[in_memory, encoded], augment_on=pipeline.AUGMENT_ON, num_parts=[2, 4]
     )
+    @pytest.mark.slow
     def test_all_parts_are_the_whole_batch(self, wrap, augment_on, num_parts):
         self.check_parts(wrap, augment_on, num_parts)
 

@@ -260,8 +260,8 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
     def test_two_replicas_are_one(self, maker):
         self.check_two_replicas(maker)
 
-    @pytest.mark.slow
     @parameterized.parameters("lamb", "lookahead", "average")
+    @pytest.mark.slow
     def test_two_replicas_are_one_of_the_others(self, maker):
         self.check_two_replicas(maker)
 

@@ -31,14 +31,23 @@ class BestEncoderTest(absltest.TestCase):
 
     def test_best_in_the_middle(self):
         row, encoder = self.run_epochs(0.3, None, 0.5, 0.5, 0.4)
-        self.assertEqual(row, {"epoch": 3, "knn_top1": 0.5})
-        for weight, expected in zip(encoder.get_weights(), Encoder(3).get_weights()):
+        self.assertEqual(row, {"epoch": 4, "knn_top1": 0.5})
+        for weight, expected in zip(encoder.get_weights(), Encoder(4).get_weights()):
             np.testing.assert_array_equal(weight, expected)
 
     def test_the_last_is_the_best(self):
         row, encoder = self.run_epochs(0.3, 0.5)
         self.assertIsNone(row)
         self.assertEqual(encoder.get_weights()[0][0, 0], 0)
+        self.assertIsNone(self.run_epochs(0.5, 0.3, 0.5)[0])
+
+    def test_a_damaged_file(self):
+        self.run_epochs(0.5, 0.3)
+        path = self.directory.checkpoints / "best_encoder.npz"
+        path.write_bytes(path.read_bytes()[:50])
+        with self.assertLogs(level="WARNING") as logs:
+            self.assertIsNone(BestEncoder(self.directory).load(Encoder(0)))
+        self.assertIn("best epoch, 1, cannot be read", logs.output[0])
 
     def test_nothing_was_measured(self):
         self.assertEqual(self.run_epochs(None, None)[0], None)
