@@ -128,8 +128,8 @@ class Health:
             self._warn_once(
                 "collapse",
                 f"The embeddings collapse: after epoch {epoch + 1} strangers have a mean cosine of "
-                f"{cosine:.3f}, and the effective rank is {rank:.1f}; lower LEARNING_RATE, or "
-                "raise GLOBAL_BATCH_SIZE or BN_GROUPS.",
+                f"{cosine:.3f}, and the effective rank is {rank:.1f}; lower LEARNING_RATE or "
+                "raise GLOBAL_BATCH_SIZE; with MoCo, raise BN_GROUPS.",
             )
         chance = self._assembled.model.base.chance_loss
         stuck = [
