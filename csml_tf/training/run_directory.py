@@ -253,7 +253,7 @@ def _settings(config_text):
     settings = {}
     name = None
     for line in joined.splitlines():
-        if not line.strip() or line.startswith("#"):
+        if not line.strip() or line.startswith(("#", "import ", "from ")):
             continue
         if " = " in line and not line.startswith((" ", ")", "]", "}")):
             name, value = line.split(" = ", 1)

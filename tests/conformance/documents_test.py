@@ -88,7 +88,7 @@ class DocumentsTest(tf.test.TestCase):
             text=True,
         )
         self.assertEqual(process.returncode, 0, process.stderr)
-        self.assertRegex(process.stdout, r"epoch 1: loss \d\.\d{3}")
+        self.assertRegex(process.stdout, r"epoch 1: loss \d+\.\d{3}")
 
     def test_serving(self):
         (block,) = python_blocks("serving.md")

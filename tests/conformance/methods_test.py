@@ -128,7 +128,7 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
         model, losses, weights = train(make_base, settings, replicas=2)
         self.assertAllClose(losses, expected_losses, rtol=1e-4)
         for actual, value in zip(weights, expected):
-            self.assertAllClose(actual, value, rtol=1e-3, atol=1e-4)
+            self.assertAllClose(actual, value, rtol=5e-3, atol=5e-4)
         for name, variable in model.base.shared_state.items():
             first, second = (copy.numpy() for copy in variable.values)
             self.assertAllEqual(first, second, name)

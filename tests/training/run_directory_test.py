@@ -76,6 +76,13 @@ class RunDirectoryTest(parameterized.TestCase):
             run_directory.find(missing)
         self.assertFalse(missing.exists())
 
+    def test_modules_that_a_recipe_imports(self):
+        """Their lines come first of gin's text, behind the data set, and belong to no setting."""
+        text = "DATASET = 'digits'\nimport my_network\nfrom mine import heads\nWIDTH = 4\n"
+        self.directory.claim(text, SOURCE)
+        self.assertEqual(self.directory.dataset(), "digits")
+        self.assertEqual(self.directory.read_settings()["WIDTH"], "4")
+
     def test_names_the_first_other_setting(self):
         self.begin()
         other = CONFIG.replace("WIDTH = 4", "WIDTH = 8").replace("EPOCHS = 3", "EPOCHS = 2")
