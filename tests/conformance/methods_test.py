@@ -272,7 +272,7 @@ class NewMethodTest(tf.test.TestCase):
         encoder = tf.keras.models.load_model(folder / "run" / "saved_model", compile=False)
         self.assertEqual(encoder(tf.zeros([1, 32, 32, 3])).shape, (1, 8))
         self.run_tool(folder, "report.py", "--model_dir=run", "--output=report")
-        self.assertIn("loss", (folder / "report" / "index.html").read_text())
+        self.assertIn("loss", (folder / "report" / "report.html").read_text())
 
 
 if __name__ == "__main__":
