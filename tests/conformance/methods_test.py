@@ -121,14 +121,14 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     @each(*OTHERS)
     @pytest.mark.slow
     def test_two_replicas_equal_one_of_the_others(self, make_base, settings):
-        self.check_replicas(make_base, settings)
+        self.check_replicas(make_base, settings, steps=1)  # Rounding grows with steps.
 
-    def check_replicas(self, make_base, settings):
-        _, expected_losses, expected = train(make_base, settings)
-        model, losses, weights = train(make_base, settings, replicas=2)
+    def check_replicas(self, make_base, settings, steps=3):
+        _, expected_losses, expected = train(make_base, settings, steps=steps)
+        model, losses, weights = train(make_base, settings, replicas=2, steps=steps)
         self.assertAllClose(losses, expected_losses, rtol=1e-4)
         for actual, value in zip(weights, expected):
-            self.assertAllClose(actual, value, rtol=5e-3, atol=5e-4)
+            self.assertAllClose(actual, value, rtol=1e-3, atol=1e-4)
         for name, variable in model.base.shared_state.items():
             first, second = (copy.numpy() for copy in variable.values)
             self.assertAllEqual(first, second, name)
