@@ -111,9 +111,16 @@ class RunDirectory:
             config_text += f"{gone} = {there[gone]}\n"
         if not new and there == here:
             return
-        there = _with_more_epochs(there, here)
-        names = _differing(there, here)
+        raised = _raised(there, here)
+        names = _differing({**there, **raised}, here)
         if not names:
+            for name, epochs in raised.items():
+                logging.info(
+                    "%s is raised from %s to %s: the run goes on with the learning rates that a "
+                    "run of %s epochs has there, higher than its last ones. To begin anew from its "
+                    "encoder instead: another --model_dir, and --init_from.",
+                    *(name, there[name], epochs, epochs),
+                )
             code = "" if new else self.read_notes().get("Code")
             whole_files.write(
                 self.config, f"# Code: {code or code_version.describe()}\n{config_text}"
@@ -231,20 +238,14 @@ def _differing(there, here):
     return sorted(names, key=lambda n: n in _PLACES.values())
 
 
-def _with_more_epochs(there, here):
-    """The settings of a run, with the epochs of now where these are more; logs them."""
-    raised = {}
-    for name in _EPOCHS:
-        before, after = there.get(name, ""), here.get(name, "")
-        if before.isdigit() and after.isdigit() and int(after) > int(before):
-            raised[name] = after
-            logging.info(
-                "%s is raised from %s to %s: the run goes on with the learning rates that a run of "
-                "%s epochs has there, higher than its last ones. To begin anew from its encoder "
-                "instead: another --model_dir, and --init_from.",
-                *(name, before, after, after),
-            )
-    return {**there, **raised}
+def _raised(there, here):
+    """{name: value} of the number of epochs, where there are more now."""
+    numbers = {name: (there.get(name, ""), here.get(name, "")) for name in _EPOCHS}
+    return {
+        name: after
+        for name, (before, after) in numbers.items()
+        if before.isdigit() and after.isdigit() and int(after) > int(before)
+    }
 
 
 def _settings(config_text):
