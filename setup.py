@@ -73,6 +73,7 @@ setuptools.setup(
         "gin-config>=0.5",
         "absl-py>=1.0",
         "scikit-learn>=1.0",  # Its digits are the quickstart's images.
+        "scipy>=1.7",
         "tqdm>=4.60",
     ],
     extras_require={
@@ -94,7 +95,6 @@ setuptools.setup(
             "pytest>=8.1",
             "pytest-xdist>=3.6",  # The first that runs tests in the main thread, which has signals.
             "ruff==0.17.6",  # Exact, so that `make lint` means the same everywhere.
-            "scipy>=1.7",
             "tensorflow-hub>=0.16",
         ],
     },

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import pathlib
 import shutil
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
@@ -15,7 +16,15 @@ from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 from csml_tf.export import model_card, saved_model
-from csml_tf.training import plan, run_directory, settling, step_clock, workers
+from csml_tf.training import (
+    automatic,
+    checkpoint,
+    plan,
+    run_directory,
+    settling,
+    step_clock,
+    workers,
+)
 from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import initial_weights, registry
@@ -113,9 +122,14 @@ def pretrain(
     """
     source, name, pair = _open_data(recipe, dataset, data_dir, download)
     path = model_dir or f"runs/{recipe.name}"
-    recipe = settling.settle(recipe, source, strategy, run_directory.settings_of_earlier(path))
     directory = RunDirectory(path)
-    initialize, origin = _find_origin(init_from, directory, trust_model)
+    try:
+        encoder = _find_encoder(init_from, directory, trust_model)
+        recipe = _settle(recipe, source, strategy, path, encoder)
+    except InputError:
+        directory.leave()
+        raise
+    initialize, origin = _describe_origin(init_from, encoder)
 
     def settings():
         notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
@@ -145,20 +159,27 @@ def pretrain(
     return directory
 
 
-def _find_origin(init_from, directory, trust_model):
+def _find_encoder(init_from, directory, trust_model):
+    """The folder of the model that a new run begins with; None where it begins with none."""
+    if init_from is None:
+        return None
+    try:
+        return registry.find_saved_model(init_from, trust_model)
+    except InputError:
+        if directory.has_checkpoints():  # The weights have been taken from there long ago.
+            return None
+        raise
+
+
+def _describe_origin(init_from, encoder):
     """-> (what sets the weights of a new run, or None; the settings that tell it from others)."""
     if init_from is None:
         return None, ""
     place = f"INIT_FROM = {str(init_from)!r}\n"
-    try:
-        found = registry.find_saved_model(init_from, trust_model)
-    except InputError:
-        if directory.has_checkpoints():  # The weights have been taken from there long ago.
-            return None, place
-        directory.leave()
-        raise
-    initialize = functools.partial(initial_weights.load, found)
-    return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(found)!r}\n"
+    if encoder is None:
+        return None, place
+    initialize = functools.partial(initial_weights.load, encoder)
+    return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(encoder)!r}\n"
 
 
 def _export_best(directory, encoder, center_view, card):
@@ -186,19 +207,38 @@ def dry_run(
     dataset: Union[str, ImageSource, None] = None,
     data_dir: Optional[str] = None,
     download: bool = False,
+    init_from: Optional[str] = None,
+    trust_model: bool = False,
 ) -> None:
     """Logs what `pretrain` would do, and how long by a few timed steps; writes nothing.
 
-    Args and errors are those of `pretrain`.
+    Args and errors are those of `pretrain`. Of a run that has begun it is what is left.
     """
     source, _, _ = _open_data(recipe, dataset, data_dir, download)
-    earlier = run_directory.settings_of_earlier(model_dir or f"runs/{recipe.name}")
-    recipe = settling.settle(recipe, source, strategy, earlier)
+    path = pathlib.Path(model_dir or f"runs/{recipe.name}")
+    progress = checkpoint.find_progress(path / "checkpoints")
+    encoder = None
+    if init_from is not None and progress == checkpoint.Progress():
+        encoder = registry.find_saved_model(init_from, trust_model)
+    recipe = _settle(recipe, source, strategy, path, encoder)
     assembled = recipe.assemble(source, strategy, recipe.make_center_view())
-    plan.log_training(assembled)
     parts, num_steps = assembled.parts, assembled.num_steps
+    if progress.epoch >= parts.epochs:
+        plan.log_finished(path, parts.epochs)
+        return
+    plan.log_training(assembled)
+    plan.log_resumption(path, progress)
     pace = step_clock.measure(assembled)
-    pace.announce(parts.epochs - 1, parts.epochs * num_steps, parts.global_batch_size)
+    steps_left = (parts.epochs - progress.epoch) * num_steps - progress.step
+    pace.announce(parts.epochs - progress.epoch - 1, steps_left, parts.global_batch_size)
+
+
+def _settle(recipe, source, strategy, path, encoder):
+    """The recipe without open knobs, which fit an encoder to begin with, or None."""
+    earlier = run_directory.settings_of_earlier(path)
+    is_open = automatic.OPEN in recipe.knobs.values()
+    network = initial_weights.describe(encoder) if encoder and is_open and not earlier else {}
+    return settling.settle(recipe, source, strategy, earlier, network)
 
 
 def _open_data(recipe, dataset, data_dir, download):

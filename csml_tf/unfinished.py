@@ -11,13 +11,12 @@ from absl import logging
 from csml_tf import places, recipes, run_cards
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.training.checkpoint import Progress
+from csml_tf.training import checkpoint
 from csml_tf.training.checkpoint_files import CheckpointFiles
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.zoo import registry
 
 FOLDER = "unfinished_model"
-_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
 
 
 def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathlib.Path:
@@ -39,7 +38,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
     files = CheckpointFiles(directory.checkpoints)
     for number in reversed(files.numbers()):
         prefix = files.prefix(number)
-        progress = _read_progress(prefix)
+        progress = checkpoint.read_progress(prefix)
         if progress is None:
             continue
         if progress.epoch <= exported_epochs:
@@ -52,16 +51,6 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
             _export(directory, prefix, progress, folder)
         return registry.find_saved_model(folder, trust_model)
     return registry.find_saved_model(id_or_dir, trust_model)
-
-
-def _read_progress(prefix):
-    """The `Progress` of a checkpoint; None where it cannot be read."""
-    try:
-        reader = tf.train.load_checkpoint(prefix)
-        names = (f"{name}/{_VALUE}" for name in ("finished_epochs", "step"))
-        return Progress(*(int(reader.get_tensor(name)) for name in names))
-    except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError):
-        return None
 
 
 def _stamp(prefix):

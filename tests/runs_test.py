@@ -1,5 +1,6 @@
 """What a run hands on: the recipe is a stand-in of plain Python, and nothing is trained."""
 
+import datetime
 from unittest import mock
 
 import numpy as np
@@ -12,6 +13,8 @@ from csml_tf.data import catalog
 from csml_tf.data.sources import file_scan, folder_scan, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
+from csml_tf.training import checkpoint, plan, step_clock
+from csml_tf.training.checkpoint import Progress
 from csml_tf.training.run_directory import RunDirectory
 from tests.data.sources import image_files
 from tests.training import tiny_run
@@ -165,6 +168,34 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         expected = {"recipe": {"EPOCHS": 2}, "data": "48 digits", "image_size": 16, "epochs": 1}
         self.assertContainsSubset(expected, card)
         self.assertLen(card["curve"], 1)
+
+    @parameterized.parameters(
+        (Progress(), "", 10 * 20, 9),
+        (Progress(3), "Going on from .* after epoch 3.", 7 * 20, 6),
+        (Progress(3, step=5), "Going on from .* after step 5 of epoch 4.", 7 * 20 - 5, 6),
+        (Progress(10), "is finished: 10 epochs are done.", None, None),
+    )
+    def test_dry_run_is_of_what_is_left(self, progress, said, steps_left, epochs_left):
+        assembled = mock.Mock(num_steps=20)
+        assembled.parts = mock.Mock(epochs=10, global_batch_size=64)
+        recipe = self.make_recipe(assemble=lambda *_: assembled)
+        pace = step_clock.Pace(2.0, 30.0)
+        with (
+            mock.patch.object(checkpoint, "find_progress", return_value=progress) as find,
+            mock.patch.object(step_clock, "measure", return_value=pace) as measure,
+            mock.patch.object(plan, "log_training"),
+            self.assertLogs(level="INFO") as logs,
+        ):
+            runs.dry_run(recipe, self.directory, None)
+        find.assert_called_once_with(self.directory / "checkpoints")
+        lines = "\n".join(record.getMessage() for record in logs.records)
+        self.assertRegex(lines, said)
+        self.assertEqual(measure.called, steps_left is not None)
+        if steps_left is None:
+            return
+        left = datetime.timedelta(seconds=2 * steps_left + 30 * epochs_left)
+        self.assertIn(f"{left} (h:mm:ss) to go", lines)
+        self.assertEqual("Going on" in lines, progress != Progress())
 
     def test_default_directory(self):
         recipe = self.make_recipe()

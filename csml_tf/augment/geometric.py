@@ -11,7 +11,7 @@ import math
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.augment import image_kinds, orientation, resampling
+from csml_tf.augment import image_kinds, image_size, orientation, resampling
 
 NUM_CROP_ATTEMPTS = 10
 # Columns of `uniforms` of a random resized crop: an area and a ratio for each
@@ -35,7 +35,8 @@ def decode_image(encoded):
     The pixels are Pillow's, to the last bit, turned as EXIF says. Grey images are repeated
     into three channels, CMYK is converted, of 16 bits per channel the upper 8 of those in use
     are kept, alpha is dropped, an animation gives its first frame. A JPEG of more than
-    67 million pixels is decoded at 1/2, 1/4 or 1/8 of its size.
+    67 million pixels is decoded at 1/2, 1/4 or 1/8 of its size; one that is progressive, and
+    any other image, of more than `image_size.MAX_PIXELS` is an error.
 
     Args:
         encoded: scalar string, the bytes of the file.
@@ -44,8 +45,8 @@ def decode_image(encoded):
         [height, width, 3] uint8, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are none of these formats, or
-            are broken; in a tf.data pipeline, when the element is read.
+        tf.errors.InvalidArgumentError: if the bytes are none of these formats, are broken or
+            too many pixels; in a tf.data pipeline, when the element is read.
 
     Example:
         >>> grey_dot = tf.io.encode_png(tf.constant([[[7]]], tf.uint8))
@@ -56,7 +57,8 @@ def decode_image(encoded):
 
     def decode_jpeg():
         height, width, _ = tf.unstack(tf.io.extract_jpeg_shape(encoded))
-        decoders = [functools.partial(_decode_jpeg, encoded, r) for r in _REDUCTIONS]
+        checked = _check_giant(encoded, height, width)
+        decoders = [functools.partial(_decode_jpeg, checked, r) for r in _REDUCTIONS]
         image = tf.switch_case(_least_reduction(height, width), decoders)
         return orientation.turn(image, orientation.find(encoded))
 
@@ -109,8 +111,10 @@ def decode_crops(encoded, make_windows, sizes, flips):
 
     def decode_part():
         turned = orientation.find(encoded)
-        choice, region, windows = plan(tf.io.extract_jpeg_shape(encoded)[:2], turned)
-        decoders = [functools.partial(_decode_region, encoded, region, r) for r in _REDUCTIONS]
+        sides = tf.io.extract_jpeg_shape(encoded)[:2]
+        choice, region, windows = plan(sides, turned)
+        checked = _check_giant(encoded, *tf.unstack(sides))
+        decoders = [functools.partial(_decode_region, checked, region, r) for r in _REDUCTIONS]
         return orientation.turn(tf.switch_case(choice, decoders), turned), windows
 
     def decode_whole():
@@ -131,11 +135,23 @@ def _decode_jpeg(encoded, reduction):
     return tf.io.decode_jpeg(encoded, channels=3, ratio=reduction, dct_method="INTEGER_ACCURATE")
 
 
+def _check_giant(encoded, height, width):
+    """The JPEG file as it is; an error if it is one that cannot be decoded in parts."""
+    return tf.cond(
+        _num_pixels(height, width) > image_size.MAX_PIXELS,
+        lambda: image_kinds.refuse_giant(encoded),
+        lambda: encoded,
+    )
+
+
+def _num_pixels(height, width):
+    # Not as integers, which 2^31 pixels are too many for.
+    return tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
+
+
 def _least_reduction(height, width):
     """Index of the smallest of `_REDUCTIONS` that leaves no more than `_MAX_PIXELS`."""
-    # Not as integers, which 2^31 pixels are too many for.
-    num_pixels = tf.cast(height, tf.float32) * tf.cast(width, tf.float32)
-    too_many = num_pixels > _MAX_PIXELS * np.square(np.float32(_REDUCTIONS[:-1]))
+    too_many = _num_pixels(height, width) > _MAX_PIXELS * np.square(np.float32(_REDUCTIONS[:-1]))
     return tf.reduce_sum(tf.cast(too_many, tf.int32))
 
 

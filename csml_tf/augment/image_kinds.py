@@ -4,14 +4,17 @@ import contextlib
 import functools
 import importlib.util
 import io
+import os
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.augment import bytes_call
+from csml_tf.augment import bytes_call, image_size
 
 HEAD_BYTES = 32
+# In these is the size of a JPEG file, behind all that a camera writes of itself.
+LONG_HEAD_BYTES = 2**20
 # Read by Pillow, the extra `images`; HEIC needs pillow-heif beside it.
 FOREIGN = ("WebP", "TIFF", "HEIC", "AVIF")
 ADVICE = {
@@ -56,11 +59,24 @@ def find_kind(head):
     return None
 
 
+def open_file(path):
+    """Opens a file for a few bytes of it; what is none, such as a pipe, keeps nobody waiting.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+    return open(path, "rb", buffering=0, opener=_open_at_once)
+
+
+def _open_at_once(path, flags):
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_head(path, num_bytes=HEAD_BYTES):
     """The first bytes of a file, for `find_kind`; none where it cannot be read."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read(num_bytes)
+        with open_file(path) as file:
+            return file.read(num_bytes) or b""  # None of a pipe that has nothing to say.
     except OSError:
         return b""
 
@@ -69,10 +85,32 @@ def describe_missing(head):
     """What would make a file readable here, in words; "" where there is nothing of the kind.
 
     Args:
-        head: as of `find_kind`.
+        head: as of `find_kind`; of a JPEG file all up to its size.
     """
     kind = find_kind(head)
-    return "" if kind is None or can_decode(kind) else f" ({kind}, {ADVICE[kind]})"
+    if kind is not None and not can_decode(kind):
+        return f" ({kind}, {ADVICE[kind]})"
+    if image_size.is_too_large(kind, head):
+        height, width = image_size.find(kind, head)
+        return f" ({width} x {height} px, too large for the memory: {image_size.ADVICE})"
+    return ""
+
+
+def refuse_giant(encoded):
+    """The bytes of a file as they are, or an error in their place where its image is too large.
+
+    Args:
+        encoded: scalar string.
+
+    Raises:
+        tf.errors.InvalidArgumentError: where `image_size.is_too_large`.
+    """
+
+    def is_small(head):
+        return np.bool_(not image_size.is_too_large(find_kind(head), head))
+
+    head = tf.strings.substr(encoded, 0, LONG_HEAD_BYTES)
+    return _only_if(bytes_call.call(is_small, head, tf.bool), encoded)
 
 
 @functools.cache
@@ -103,20 +141,23 @@ def decode(encoded):
         [height, width, 3] uint8, RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: if the bytes are none of these formats, or are broken.
+        tf.errors.InvalidArgumentError: if the bytes are none of these formats, or are broken, or
+            the image has more than `image_size.MAX_PIXELS`.
     """
 
     def decode_png():
-        has_16_bits = _starts_with(encoded, 24, b"\x10")
+        checked = _check_sides(encoded, 16, little_endian=False)
+        has_16_bits = _starts_with(checked, 24, b"\x10")
         return tf.cond(
-            has_16_bits, lambda: _decode_16_bit_png(encoded), lambda: _decode_plain(encoded)
+            has_16_bits, lambda: _decode_16_bit_png(checked), lambda: _decode_plain(checked)
         )
 
     def decode_other():
         # Padding lets the header of a file of a few bytes be read too.
         head = tf.strings.substr(encoded, 0, HEAD_BYTES) + HEAD_BYTES * b"\0"
         cases = [
-            (_is_palette_bmp(head), lambda: _decode_palette_bmp(encoded)),
+            (_starts_with(head, 0, b"GIF8"), lambda: _decode_gif(encoded)),
+            (_starts_with(head, 0, b"BM"), lambda: _decode_bmp(encoded)),
             (_is_foreign(head), lambda: _decode_foreign(encoded)),
         ]
         return tf.case(cases, default=lambda: _decode_plain(encoded))
@@ -146,8 +187,18 @@ def _starts_with(head, position, text):
     return tf.equal(tf.strings.substr(head, position, len(text)), text)
 
 
-def _is_palette_bmp(head):
-    return _starts_with(head, 0, b"BM") & tf.equal(_read_integer(head, 28, tf.uint16), 8)
+def _only_if(is_right, encoded):
+    message = f"An image of more than {image_size.MAX_PIXELS} pixels."
+    check = tf.debugging.Assert(is_right, [message])
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(encoded)
+
+
+def _check_sides(encoded, position, little_endian):
+    """The file as it is, where the two numbers at a position in it are sides of no giant."""
+    sides = tf.strings.substr(encoded, position, 8)
+    sides = tf.cast(tf.io.decode_raw(sides, tf.int32, little_endian), tf.float32)
+    return _only_if(tf.abs(tf.reduce_prod(sides)) <= image_size.MAX_PIXELS, encoded)
 
 
 def _is_foreign(head):
@@ -162,16 +213,30 @@ def _decode_plain(encoded):
 
 
 def _decode_16_bit_png(encoded):
-    pixels = tf.cast(tf.io.decode_png(encoded, channels=3, dtype=tf.uint16), tf.int32)
+    pixels = tf.io.decode_png(encoded, channels=3, dtype=tf.uint16)
     thresholds = tf.constant([2**power for power in range(8, 16)])
     # As `to_8_bits`: how many bits beyond 8 the largest value needs.
-    spare_bits = tf.reduce_sum(tf.cast(tf.reduce_max(pixels) >= thresholds, tf.int32))
-    return tf.cast(tf.bitwise.right_shift(pixels, spare_bits), tf.uint8)
+    largest = tf.cast(tf.reduce_max(pixels), tf.int32)
+    spare_bits = tf.reduce_sum(tf.cast(largest >= thresholds, tf.int32))
+    return tf.cast(tf.bitwise.right_shift(pixels, tf.cast(spare_bits, tf.uint16)), tf.uint8)
 
 
 def _read_integer(encoded, position, dtype):
     text = tf.strings.substr(encoded, position, dtype.size)
     return tf.cast(tf.io.decode_raw(text, dtype)[0], tf.int32)
+
+
+def _decode_gif(encoded):
+    return _decode_plain(bytes_call.call(image_size.first_frame, encoded, tf.string))
+
+
+def _decode_bmp(encoded):
+    checked = _check_sides(encoded, 18, little_endian=True)
+    return tf.cond(
+        tf.equal(_read_integer(checked, 28, tf.uint16), 8),
+        lambda: _decode_palette_bmp(checked),
+        lambda: _decode_plain(checked),
+    )
 
 
 def _decode_palette_bmp(encoded):
@@ -199,8 +264,12 @@ def _decode_by_pillow(encoded):
         if can_decode(find_kind(encoded[:HEAD_BYTES])):
             from PIL import Image, ImageOps
 
-            with Image.open(io.BytesIO(encoded)) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+            with warnings.catch_warnings():
+                # Its own bound is lower, and a warning.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                with Image.open(io.BytesIO(encoded)) as image:
+                    if image.width * image.height <= image_size.MAX_PIXELS:
+                        return _to_rgb(ImageOps.exif_transpose(image))
     return np.zeros([0, 0, 3], np.uint8)
 
 

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 from absl import logging
 
-from csml_tf import features, progress, setting_rules, whole_files
+from csml_tf import amounts, features, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
@@ -44,7 +44,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     file_format, is_file = _choose_format(output, format_)
     encode = encoder.encode(layer)
     source = unchecked_folder.UncheckedFolder(str(images))
-    logging.info("%s: %d files", source.name, len(source))
+    logging.info("%s: %s", source.name, amounts.count(len(source), "file"))
     view = encoder.center_view
     card = {
         "model": encoder.id,
@@ -119,9 +119,9 @@ def _save(parts, number, source, pending):
     if not is_good.all():
         bad_names = names[~is_good].tolist()
         logging.warning(
-            "%d files are no readable images: %s.",
-            len(bad_names),
-            left_out.shorten(bad_names),
+            "%s cannot be decoded: %s.",
+            amounts.count(len(bad_names), "file"),
+            left_out.name_unreadable(source.directory, bad_names),
         )
     parts.save(number, files.Rows(names[is_good], found, names[~is_good]))
 
@@ -150,7 +150,8 @@ def _describe(card):
     )
     bad_paths = card["bad_paths"]
     if bad_paths:
-        text += f"; {len(bad_paths)} files are no readable images: {left_out.shorten(bad_paths)}"
+        what = amounts.count(len(bad_paths), "file")
+        text += f"; {what} cannot be decoded: {left_out.shorten(bad_paths)}"
     return text
 
 

@@ -3,7 +3,7 @@
 import ast
 import dataclasses
 
-from csml_tf import code_version
+from csml_tf import amounts, code_version
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.training import run_directory
@@ -73,8 +73,8 @@ class RunRecord:
         """How far it is, in a few words."""
         done, planned = self.rows[-1]["epoch"], self.setting("pretrain.epochs")
         if planned is None or done >= planned:
-            return f"finished after {_count(done, 'epoch')}"
-        return f"in progress or stopped: {done} of {_count(planned, 'epoch')} done"
+            return f"finished after {amounts.count(done, 'epoch')}"
+        return f"in progress or stopped: {done} of {amounts.count(planned, 'epoch')} done"
 
     def knn(self):
         """(epoch, top-1 in [0, 1], protocol as text) of the newest kNN figure, or None."""
@@ -149,7 +149,3 @@ def describe_seconds(seconds):
         return f"{minutes} min {seconds} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
-
-
-def _count(number, noun):
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

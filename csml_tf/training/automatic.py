@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from csml_tf import amounts
 from csml_tf.errors import InputError
 
 OPEN = "auto"  # What a recipe sets a knob to that is chosen here.
@@ -119,7 +120,9 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     """
     if facts.num_images < MIN_IMAGES:
         raise InputError(
-            f"{facts.num_images} images are too few to learn from: give at least {MIN_IMAGES}, "
+            f"{amounts.count(facts.num_images, 'image')} "
+            f"{amounts.are(facts.num_images)} too few to learn from: give at least "
+            f"{MIN_IMAGES}, "
             "better thousands, or begin with a trained encoder, --init_from, to use as it is."
         )
     hours = given.get("HOURS")
@@ -138,9 +141,9 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
     size = value("IMAGE_SIZE")
     small = size < _SMALLEST_IMAGENET_STEM_PX
     add("STEM", "cifar" if small else "imagenet", f"views of {size} px")
-    add("DEPTH", depth, f"{_count(facts.num_images)} images on {_describe_device(facts)}")
-    for_time = f"{hours:g} hours" if hours else "no limit of time, see HOURS"
-    add("WIDTH", width, f"{_count(facts.num_images)} images, {for_time}")
+    add("DEPTH", depth, f"{amounts.count(facts.num_images, 'image')} on {_describe_device(facts)}")
+    for_time = _in_hours(hours) if hours else "no limit of time, see HOURS"
+    add("WIDTH", width, f"{amounts.count(facts.num_images, 'image')}, {for_time}")
 
     add("GLOBAL_BATCH_SIZE", _choose_batch(facts), "at least ten steps an epoch; from 16 to 256")
     batch = value("GLOBAL_BATCH_SIZE")
@@ -158,7 +161,7 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
         add("EPOCHS", epochs, reason)
     epochs = value("EPOCHS")
     steps = epochs * max(1, facts.num_images // batch)
-    in_steps = f"{_count(steps)} steps"
+    in_steps = amounts.count(steps, "step")
     add("EMA_DECAY", _choose_decay(steps), in_steps)
     rate = (0.03 if steps >= _LONG_RUN_STEPS else 0.06) * math.sqrt(max(1.0, 256 / batch))
     add("LEARNING_RATE", round(rate, 4), f"{in_steps}, batches of {batch}")
@@ -191,8 +194,10 @@ def _wanted_epochs(facts):
     epochs = min(max(round(_ANCHORS / facts.num_images), _MIN_EPOCHS), _MAX_EPOCHS)
     most = _MOST_ANCHORS[facts.device] * max(1, facts.num_gpus)
     if epochs * facts.num_images <= most:
-        return epochs, f"{_count(facts.num_images)} images, no limit of time"
-    return max(1, most // facts.num_images), f"{_count(most)} anchors are a long run on this device"
+        return epochs, f"{amounts.count(facts.num_images, 'image')}, no limit of time"
+    return max(
+        1, most // facts.num_images
+    ), f"{amounts.count(most, 'anchor')} are a long run on this device"
 
 
 def _choose_network(facts, given, hours, wanted):
@@ -240,11 +245,12 @@ def _choose_epochs(facts, hours, wanted, wanted_reason, value):
     if epochs < 1:
         needed = epoch_s / (3600 * _SHARE_FOR_EPOCHS)
         raise InputError(
-            f"HOURS = {hours:g} is too short for one epoch of {_count(facts.num_images)} images, "
-            f"which takes about {needed:.2g} hours at {speed:.0f} images a second: raise HOURS, "
-            "or give fewer images."
+            f"HOURS = {hours:g} is too short for one epoch of "
+            f"{amounts.count(facts.num_images, 'image')}, which takes about "
+            f"{_in_hours(needed, 2)} at {speed:.0f} images a second: raise HOURS, or give fewer "
+            "images."
         )
-    return epochs, f"what {hours:g} hours allow at {speed:.0f} images a second ({how})"
+    return epochs, f"as many as fit into {_in_hours(hours)} at {speed:.0f} images a second ({how})"
 
 
 def _choose_batch(facts):
@@ -277,14 +283,15 @@ def _explain_size(facts, size):
 
 
 def _describe_device(facts):
-    number, kind = (facts.num_gpus, "GPU") if facts.num_gpus else (facts.num_cpus, "CPU core")
-    return f"{number} {kind}" + "s" * (number != 1)
+    if facts.num_gpus:
+        return amounts.count(facts.num_gpus, "GPU")
+    return amounts.count(facts.num_cpus, "CPU core")
+
+
+def _in_hours(hours, digits=6):
+    return f"{hours:.{digits}g} hour{'' if hours == 1 else 's'}"
 
 
 def _power_of_two(number):
     """The largest that is not above a number; 1 at least."""
     return 2 ** max(0, math.floor(math.log2(max(1, number))))
-
-
-def _count(number):
-    return f"{number:,}"

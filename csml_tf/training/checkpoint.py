@@ -41,6 +41,39 @@ class Progress:
         return f"epoch {self.epoch}" if self.epoch else "the start"
 
 
+_VALUE = ".ATTRIBUTES/VARIABLE_VALUE"
+
+
+def read_progress(prefix):
+    """The `Progress` of a checkpoint, but for the figures; None where it cannot be read.
+
+    Args:
+        prefix: as of `CheckpointFiles.prefix`.
+    """
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = (f"{name}/{_VALUE}" for name in ("finished_epochs", "step"))
+        return Progress(*(int(reader.get_tensor(name)) for name in names))
+    except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError):
+        return None
+
+
+def find_progress(directory):
+    """How far the run is whose checkpoints lie in a folder, by the newest that is whole.
+
+    Args:
+        directory: that may be missing.
+
+    Returns:
+        `Progress`; of a run that has not begun where there is no such checkpoint.
+    """
+    files = checkpoint_files.CheckpointFiles(directory)
+    for number in reversed(files.numbers()):
+        if files.find_damage(number) is None:
+            return read_progress(files.prefix(number)) or Progress()
+    return Progress()
+
+
 class RunCheckpoint:
     """The model with its method's state, optimizer, running means, neighbor table, progress.
 

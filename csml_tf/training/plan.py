@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from absl import logging
 
+from csml_tf import amounts
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.training.assembly import Assembly
+from csml_tf.training.checkpoint import Progress
 
 _NAMED_CLASSES = 12  # More are counted.
 _FEW_STEPS = 10
@@ -25,12 +27,12 @@ def log_data(source: ImageSource, pair: Sequence[ImageSource] | None) -> None:
         source: of the training images.
         pair: labelled (train, test) for accuracy, or None.
     """
-    logging.info("%s: %s images%s.", source.name, f"{len(source):,}", describe_classes(source))
+    logging.info("%s: %s%s.", source.name, _images(source), describe_classes(source))
     if pair is None:
         if source.labels is None:
             logging.info("Accuracy is not measured during training: there are no labels.")
         return
-    train, test = (f"{each.name}, {len(each):,} images" for each in pair)
+    train, test = (f"{each.name}, {_images(each)}" for each in pair)
     logging.info("Accuracy: labels of %s; tested on %s. Training sees no label.", train, test)
 
 
@@ -40,7 +42,7 @@ def describe_classes(source: ImageSource) -> str:
         return ", no labels"
     numbers = np.unique(source.labels[source.labels >= 0])
     names = source.class_names
-    text = f", {len(numbers)} class{'es' if len(numbers) != 1 else ''}"
+    text = f", {amounts.count(len(numbers), 'class')}"
     if len(numbers) > _NAMED_CLASSES or names is None:
         return text
     return f"{text}: {', '.join(names[number] for number in numbers)}"
@@ -49,22 +51,40 @@ def describe_classes(source: ImageSource) -> str:
 def log_training(assembled: Assembly) -> None:
     """Logs steps, size of the network and of the run's state; warns of what would be in vain."""
     parts, num_steps, model = assembled.parts, assembled.num_steps, assembled.model
+    count = amounts.count
+    unused = len(assembled.source) - num_steps * parts.global_batch_size
     logging.info(
-        "%d epochs of %d steps of %d images on %d device(s): %s steps; batches are whole, and "
-        "the %d images left of an epoch come in others.",
-        *(parts.epochs, num_steps, parts.global_batch_size),
-        *(assembled.strategy.num_replicas_in_sync, f"{parts.epochs * num_steps:,}"),
-        len(assembled.source) - num_steps * parts.global_batch_size,
+        "%s of %s of %s on %s: %s%s.",
+        *(count(parts.epochs, "epoch"), count(num_steps, "step")),
+        count(parts.global_batch_size, "image"),
+        count(assembled.strategy.num_replicas_in_sync, "device"),
+        count(parts.epochs * num_steps, "step"),
+        f"; batches are whole, and {count(unused, 'image')} left of an epoch "
+        f"{'comes' if unused == 1 else 'come'} in others"
+        if unused
+        else "",
     )
     trained = _size(model.base.trained_variables)
     state = 4 * (_size(model.base.variables) + trained)
     logging.info(
-        "%.2f million parameters are trained. Weights, momentum, and what the method keeps take "
-        "%.0f MB on each device; the activations, which come on top, are not estimated.",
-        *(trained / 1e6, state / 1e6),
+        "%s parameters are trained. Weights, momentum, and what the method keeps take "
+        "%s on each device; the activations, which come on top, are not estimated.",
+        *(amounts.large(trained), amounts.megabytes(state)),
     )
     for warning in warnings(assembled):
         logging.warning("%s", warning)
+
+
+def log_finished(path: Any, epochs: int) -> None:
+    """Logs that there is nothing left to do for the run in a folder."""
+    done = amounts.count(epochs, "epoch")
+    logging.info("%s is finished: %s %s done.", path, done, amounts.are(epochs))
+
+
+def log_resumption(path: Any, progress: Progress) -> None:
+    """Logs where a run goes on; nothing for a new one."""
+    if progress != Progress():
+        logging.info("Going on from %s after %s.", path, progress)
 
 
 def warnings(assembled: Assembly) -> list[str]:
@@ -74,14 +94,20 @@ def warnings(assembled: Assembly) -> list[str]:
     if assembled.num_steps < _FEW_STEPS:
         batch = parts.global_batch_size
         advice = f"lower GLOBAL_BATCH_SIZE, {batch} now" if batch > _SMALL_BATCH else "add images"
-        found.append(f"An epoch has {assembled.num_steps} step(s) only: {advice}.")
+        steps = amounts.count(assembled.num_steps, "step")
+        found.append(f"An epoch has {steps} only: {advice}.")
     counts = any(cross_samples.counts_neighbors(epoch) for epoch in range(parts.epochs))
     if cross_samples.uses_neighbors and cross_samples.positive_weights[1] > 0 and not counts:
         found.append(
-            f"Neighbors would never count: they wait {cross_samples.neighbor_warmup_epochs} epochs "
-            f"of {parts.epochs}; lower NEIGHBOR_WARMUP_EPOCHS or raise EPOCHS."
+            "Neighbors would never count: they wait "
+            f"{amounts.count(cross_samples.neighbor_warmup_epochs, 'epoch')} of {parts.epochs}; "
+            "lower NEIGHBOR_WARMUP_EPOCHS or raise EPOCHS."
         )
     return found
+
+
+def _images(source):
+    return amounts.count(len(source), "image")
 
 
 def _size(variables: Sequence[Any]) -> int:

@@ -76,7 +76,7 @@ def run(
         progress = checkpoints.load(workers.share_number(strategy, checkpoints.find_newest))
         own_directory.drop_metrics_after(progress.epoch)
         if progress.epoch >= parts.epochs:
-            logging.info("%s is finished: %d epochs are done.", run_directory.path, parts.epochs)
+            plan.log_finished(run_directory.path, parts.epochs)
             return model
         plan.log_training(assembled)
         if progress == Progress() and initialize is not None:
@@ -84,8 +84,7 @@ def run(
                 initialize(model)
         # That of a checkpoint may be of a shorter run.
         model.steps_of_run.assign(parts.epochs * assembled.num_steps)
-        if progress != Progress():
-            logging.info("Going on from %s after %s.", run_directory.path, progress)
+        plan.log_resumption(run_directory.path, progress)
         callbacks = UserCallbacks(parts.callbacks, checkpoints)
         with StopSignals(functools.partial(workers.largest, strategy)) as stops:
             epoch = Epoch(assembled, own_directory, checkpoints, stops, monitors, callbacks)

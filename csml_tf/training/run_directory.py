@@ -8,7 +8,7 @@ import re
 
 from absl import logging
 
-from csml_tf import code_version, errors, whole_files
+from csml_tf import amounts, code_version, errors, whole_files
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
@@ -200,7 +200,7 @@ class RunDirectory:
             else ""
         )
         return (
-            f"{self.path}: {row['epoch']} epochs, loss {row['loss']:.3f}{knn}; "
+            f"{self.path}: {amounts.count(row['epoch'], 'epoch')}, loss {row['loss']:.3f}{knn}; "
             f"the encoder is in {self.saved_model}"
         )
 

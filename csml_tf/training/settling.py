@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +13,10 @@ from absl import logging
 
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
+from csml_tf.models.backbones import catalog
 from csml_tf.training import automatic, facts, step_clock, workers
+
+_OF_RESNETS = ("DEPTH", "WIDTH", "STEM")
 
 
 def settle(
@@ -20,6 +24,7 @@ def settle(
     source: ImageSource,
     strategy: tf.distribute.Strategy,
     earlier: Mapping[str, str],
+    encoder: Mapping[str, Any] = types.MappingProxyType({}),
     timed: bool = True,
 ) -> Any:
     """The recipe with a value for every knob that is `automatic.OPEN` in it.
@@ -30,18 +35,23 @@ def settle(
         strategy: of the run.
         earlier: {name: value as it is written} in the `config.gin` of a run that goes on, whose
             values are kept; {} for a new run.
+        encoder: {knob: value} of the encoder whose weights a new run begins with, of which open
+            knobs take theirs; {} where it begins with none, or they are not known.
         timed: whether a few steps are trained for the epochs that HOURS allows; else these are
             estimated.
 
     Raises:
-        InputError: if a knob has no automatic value, or there are too few images or too little
-            time.
+        InputError: if a knob has no automatic value, one contradicts the encoder, or there are
+            too few images or too little time.
     """
     open_knobs = [name for name, value in recipe.knobs.items() if value == automatic.OPEN]
     if not open_knobs:
         return recipe
     kept = {name: ast.literal_eval(earlier[name]) for name in open_knobs if name in earlier}
     given = {name: value for name, value in recipe.knobs.items() if name not in open_knobs}
+    _check_encoder(encoder, given)
+    fitting = {name: encoder[name] for name in open_knobs if name in encoder}
+    kept = {**fitting, **kept}
     found = facts.collect(source, strategy)
     choices = automatic.choose(found, {**given, **kept})
     unknown = sorted({*open_knobs} - {*kept} - {*choices})
@@ -66,13 +76,26 @@ def settle(
         choices.update(automatic.choose(found, {**given, **kept, **network}))
         values.update({name: choices[name].value for name in choices if name in open_knobs})
         recipe = recipe.fill(values)
-    if kept:
-        names = ", ".join(f"{name} = {values[name]!r}" for name in kept)
-        logging.info("Chosen when the run began, and kept: %s.", names)
-    for name, choice in choices.items():
-        if name in open_knobs and name not in kept:
-            logging.info("%s = %r: %s", name, choice.value, choice.reason)
+    names = [f"{name} = {values[name]!r}" for name in kept if name in earlier]
+    if names:
+        logging.info("Chosen when the run began, and kept: %s.", ", ".join(names))
+    is_resnet = given.get("BACKBONE", catalog.RESNET) == catalog.RESNET
+    unused = () if is_resnet else _OF_RESNETS
+    for name in open_knobs:
+        if name in fitting and name not in earlier:
+            logging.info("%s = %r: as the encoder in --init_from", name, values[name])
+        elif name in choices and name not in kept and name not in unused:
+            logging.info("%s = %r: %s", name, choices[name].value, choices[name].reason)
     return recipe
+
+
+def _check_encoder(encoder, given):
+    for name, value in encoder.items():
+        if name in given and given[name] != value:
+            raise InputError(
+                f"{name} = {given[name]!r} is not that of the encoder in --init_from, which has "
+                f"{name} = {value!r}: give this, or nothing where the recipe chooses it."
+            )
 
 
 def _share(strategy, pace):

@@ -6,7 +6,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import errors
+from csml_tf import amounts, errors
 from csml_tf.errors import InputError
 
 NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
@@ -135,4 +135,4 @@ def _addresses(cluster, kind):
 def _count_gpus(num_gpus):
     if num_gpus == 0:
         return "no GPU and works on the CPU"
-    return f"{num_gpus} GPU" + "s" * (num_gpus > 1)
+    return amounts.count(num_gpus, "GPU")

@@ -43,8 +43,11 @@ def main(argv):
     recipe = recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)
     data = (_DATASET.value, _DATA_DIR.value, _DOWNLOAD.value)
     if _DRY_RUN.value:
-        runs.dry_run(recipe, _MODEL_DIR.value, strategy, *data)
-        print("Nothing was trained or written: leave --dry_run out to begin.")
+        runs.dry_run(
+            *(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value),
+            trust_model=_TRUST_MODEL.value,
+        )
+        print("Nothing was trained or written: leave --dry_run out to begin or go on.")
         return
     directory = runs.pretrain(
         *(recipe, _MODEL_DIR.value, strategy, *data, _INIT_FROM.value),

@@ -9,6 +9,7 @@ from csml_tf import whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import layer_weights
+from csml_tf.models.backbones import catalog, resnet
 from csml_tf.zoo.training_state import TrainingState
 
 
@@ -18,6 +19,27 @@ def fingerprint(directory):
     for path in sorted(pathlib.Path(directory, "variables").glob("*")):
         state.update(f"{path.name} {whole_files.sha256(path)}\n".encode())
     return state.hexdigest()[:16]
+
+
+def describe(directory):
+    """The knobs that a recipe needs for the network of a SavedModel: {name: value}.
+
+    DEPTH, WIDTH and STEM of one of our ResNets; of another network BACKBONE, where its card
+    says which; {} where nothing is known.
+
+    Raises:
+        InputError: if it cannot be read.
+    """
+    return _describe(saved_model.open_model(directory), directory)
+
+
+def _describe(loaded, directory):
+    shapes = {layer.name: [w.shape for w in layer.weights] for layer in loaded.layers}
+    network = resnet.recognize(shapes)
+    if network is not None:
+        return {"BACKBONE": catalog.RESNET, **{name.upper(): network[name] for name in network}}
+    backbone = saved_model.read_card(directory).get("recipe", {}).get("BACKBONE")
+    return {"BACKBONE": backbone} if isinstance(backbone, str) else {}
 
 
 def load(directory, model):
@@ -43,8 +65,7 @@ def load(directory, model):
     if unfit is not None:
         raise InputError(
             f"The encoder in {directory} is another network than the recipe's (they differ "
-            f"in {unfit}): set BACKBONE, DEPTH, WIDTH and make_resnet.stem as its card "
-            "says."
+            f"in {unfit}): set {_advise(_describe(loaded, directory))}."
         )
     head = getattr(loaded, "projection_head", None)
     has_head = head is not None and layer_weights.set_one(encoder.heads[level], head.get_weights())
@@ -58,3 +79,11 @@ def load(directory, model):
         ", ".join(name for name, is_taken in parts.items() if is_taken),
         f"; as in a new run: {', '.join(new)}" if new else "",
     )
+
+
+def _advise(network):
+    """What a recipe has to set for a network, in words."""
+    if not network:
+        return "BACKBONE, DEPTH, WIDTH and make_resnet.stem as its card says"
+    names = {"STEM": "make_resnet.stem"}  # A knob of few recipes.
+    return ", ".join(f"{names.get(name, name)} = {value!r}" for name, value in network.items())

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # stands for all modules in it.
 ROWS = {
     "csml_tf.errors": 0,
+    "csml_tf.amounts": 0,
     "csml_tf.code_version": 0,
     "csml_tf.environment": 0,
     "csml_tf.progress": 0,

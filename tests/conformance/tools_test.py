@@ -607,7 +607,7 @@ class ToolsTest(absltest.TestCase):
         code, stdout, stderr = self.results["extract"]
         self.assertEqual(code, 0)
         self.assertRegex(stdout, r"^.*/features.npz: 10 features of .*\n$")
-        self.assertIn("2 files are no readable images: 003.png, 007.png", stdout)
+        self.assertIn("2 files cannot be decoded: 003.png, 007.png", stdout)
         self.assertNotIn("Traceback", stderr)
         with np.load(self.folder / "features.npz") as arrays:
             self.assertEqual(arrays["bad_paths"].tolist(), ["003.png", "007.png"])

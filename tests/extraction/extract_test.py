@@ -84,7 +84,7 @@ class ExtractTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(
             line,
             f"{self.output}: 10 features of 4 numbers (features of tiny, shorter side 16 px, "
-            f"centre 16 px; folder:{self.images}); 3 files are no readable images: "
+            f"centre 16 px; folder:{self.images}); 3 files cannot be decoded: "
             "003.png, 004.png, 012.png",
         )
         named = [name for name in BAD if any(name in line for line in logs.output)]

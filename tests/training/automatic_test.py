@@ -84,6 +84,8 @@ class ChooseTest(parameterized.TestCase):
 
     @parameterized.parameters(
         ((3, 100, 2), {}, "3 images are too few to learn from: give at least 20"),
+        ((1, 100, 2), {}, "1 image is too few to learn from: give at least 20"),
+        ((500, 100, 2, 0, 1, 99.0), {"HOURS": 0.001}, "HOURS = 0.001 is too short .* raise HOURS"),
         ((5_000_000, 300, 2, 0, 1, 400.0), {"HOURS": 1}, "HOURS = 1 is too short for one epoch"),
     )
     def test_rejects(self, facts, given, message):

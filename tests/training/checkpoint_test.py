@@ -66,6 +66,15 @@ class RunCheckpointTest(tf.test.TestCase, parameterized.TestCase):
         self.directory = tiny_run.make_temp_dir(self.addCleanup)
         self.checkpoints = RunCheckpoint(self.directory, self.model, self.table)
 
+    def test_progress_without_a_model(self):
+        folder = self.directory / "none"
+        self.assertEqual(checkpoint.find_progress(folder), Progress())
+        for progress in (Progress(2), Progress(2, step=5)):
+            self.checkpoints.save(progress)
+            self.assertEqual(checkpoint.find_progress(self.directory), progress)
+        truncate(*self.files(2))
+        self.assertEqual(checkpoint.find_progress(self.directory), Progress(2))
+
     def names(self):
         return {path.name for path in self.directory.glob("ckpt-*")}
 

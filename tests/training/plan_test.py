@@ -56,17 +56,45 @@ class PlanTest(absltest.TestCase):
         )
         with self.assertLogs(level="INFO") as logs:
             plan.log_training(assembled)
-        self.assertIn("150 steps; batches are whole, and the 40 images left", logs.output[0])
-        self.assertIn("0.50 million parameters are trained", logs.output[1])
-        self.assertIn("take 5 MB on each device", logs.output[1])  # 4 * (0.5 + 0.3 + 0.5).
+        self.assertEndsWith(
+            logs.output[0],
+            "10 epochs of 15 steps of 64 images on 1 device: 150 steps; batches are whole, and "
+            "40 images left of an epoch come in others.",
+        )
+        self.assertIn("0.5 million parameters are trained", logs.output[1])
+        self.assertIn("take 5.2 MB on each device", logs.output[1])  # 4 * (0.5 + 0.3 + 0.5).
+
+    def test_training_of_one_of_each(self):
+        assembled = make_assembled(num_steps=1, epochs=1, batch=64)
+        assembled.strategy = types.SimpleNamespace(num_replicas_in_sync=1)
+        weights = [np.zeros([123])]
+        assembled.model.base = types.SimpleNamespace(trained_variables=weights, variables=weights)
+        for num_images, rest in (
+            (64, ""),
+            (65, "; batches are whole, and 1 image left of an epoch comes in others"),
+        ):
+            assembled.source = [None] * num_images
+            with self.assertLogs(level="INFO") as logs:
+                plan.log_training(assembled)
+            self.assertEndsWith(
+                logs.output[0], f"1 epoch of 1 step of 64 images on 1 device: 1 step{rest}."
+            )
+            self.assertIn("123 parameters are trained.", logs.output[1])
+            self.assertIn("take 0.00098 MB on each device", logs.output[1])
+
+    def test_finished(self):
+        for epochs, said in ((1, "1 epoch is done"), (1200, "1,200 epochs are done")):
+            with self.assertLogs(level="INFO") as logs:
+                plan.log_finished("runs/a", epochs)
+            self.assertIn(f"runs/a is finished: {said}.", logs.output[0])
 
     def test_warnings(self):
         counted = {"neighbor_warmup_epochs": 9}
         self.assertEmpty(plan.warnings(make_assembled(**counted)))
         (few,) = plan.warnings(make_assembled(num_steps=9, **counted))
-        self.assertIn("9 step(s) only: lower GLOBAL_BATCH_SIZE, 64 now", few)
+        self.assertIn("9 steps only: lower GLOBAL_BATCH_SIZE, 64 now", few)
         (small,) = plan.warnings(make_assembled(num_steps=3, batch=16, **counted))
-        self.assertIn("3 step(s) only: add images", small)
+        self.assertIn("3 steps only: add images", small)
         (late,) = plan.warnings(make_assembled(neighbor_warmup_epochs=10))
         self.assertIn("Neighbors would never count: they wait 10 epochs of 10", late)
         alone = {"query_kinds": ("image",), "positive_weights": (1.0, 0.0)}

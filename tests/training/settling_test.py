@@ -34,11 +34,11 @@ class SettleTest(absltest.TestCase):
         self.addCleanup(logging.set_verbosity, logging.get_verbosity())
         logging.set_verbosity(logging.INFO)
 
-    def settle(self, knobs, earlier=(), num_images=1_000):
+    def settle(self, knobs, earlier=(), num_images=1_000, encoder=()):
         source = memory.MemorySource(np.zeros([num_images, 96, 128], np.uint8), name="grey")
         strategy = tf.distribute.get_strategy()
         with self.assertLogs(level="INFO") as logs:
-            recipe = settling.settle(Recipe(knobs), source, strategy, dict(earlier))
+            recipe = settling.settle(Recipe(knobs), source, strategy, dict(earlier), dict(encoder))
         self.lines = "\n".join(logs.output)
         return recipe.knobs
 
@@ -57,6 +57,29 @@ class SettleTest(absltest.TestCase):
         self.assertEqual(knobs["BLUR_SIGMA_PX"], (0.5, 1.5))
         self.assertEqual(knobs["WIDTH"], 8)
         self.assertIn("kept: EPOCHS = 12, BLUR_SIGMA_PX = (0.5, 1.5)", self.lines)
+
+    def test_the_network_is_that_of_the_encoder(self):
+        encoder = {"BACKBONE": "resnet", "DEPTH": 34, "WIDTH": 24, "STEM": "cifar"}
+        knobs = {"BACKBONE": "resnet", "DEPTH": "auto", "WIDTH": "auto", "STEM": "auto"}
+        found = self.settle({**knobs, "EPOCHS": "auto", "WIDTH": 24}, encoder=encoder)
+        self.assertEqual({name: found[name] for name in encoder}, encoder)
+        self.assertIn("DEPTH = 34: as the encoder in --init_from", self.lines)
+        self.assertNotIn("WIDTH = 24:", self.lines)
+        self.assertNotIn("kept", self.lines)
+        with self.assertRaisesRegex(
+            InputError, "^WIDTH = 8 is not that of the encoder .*, which has WIDTH = 24: give this"
+        ):
+            self.settle({**knobs, "WIDTH": 8}, encoder=encoder)
+        # A run that goes on has taken them long ago.
+        earlier = {"DEPTH": "34", "WIDTH": "24", "STEM": "'cifar'"}
+        self.settle(knobs, earlier=earlier)
+        self.assertIn("kept: DEPTH = 34, WIDTH = 24, STEM = 'cifar'", self.lines)
+
+    def test_what_another_network_does_not_have_is_not_said(self):
+        open_knobs = {"DEPTH": "auto", "WIDTH": "auto", "STEM": "auto", "IMAGE_SIZE": "auto"}
+        self.settle({"BACKBONE": "MobileNetV3Small", **open_knobs})
+        self.assertIn("IMAGE_SIZE = ", self.lines)
+        self.assertNotRegex(self.lines, "DEPTH|WIDTH|STEM")
 
     def test_time_is_shared_out_by_measured_steps(self):
         given = {"HOURS": 1, "GLOBAL_BATCH_SIZE": 100, "EPOCHS": "auto", "NUM_NEGATIVES": "auto"}

@@ -104,8 +104,26 @@ class InitialWeightsTest(tf.test.TestCase):
         self.assertIn("as in a new run: queue of stage4", said)
 
     def test_another_network(self):
-        with self.assertRaisesRegex(InputError, r"another network .* \(they differ in stem\): set"):
+        with self.assertRaisesRegex(
+            InputError,
+            r"another network .* \(they differ in stem\): set BACKBONE = 'resnet', DEPTH = 18, "
+            r"WIDTH = 1, make_resnet.stem = 'imagenet'\.",
+        ):
             initial_weights.load(self.folder / "whole", make_model(width=2))
+
+    def test_which_network(self):
+        self.assertEqual(
+            initial_weights.describe(self.folder / "encoder"),
+            {"BACKBONE": "resnet", "DEPTH": 18, "WIDTH": 1, "STEM": "imagenet"},
+        )
+        for name, card, expected in (
+            ("other", {"recipe": {"BACKBONE": "VGG16"}}, {"BACKBONE": "VGG16"}),
+            ("unknown", {}, {}),
+        ):
+            saved_model.export(
+                tiny_run.make_encoder(), self.folder / name, (0.5,) * 3, (0.5,) * 3, card
+            )
+            self.assertEqual(initial_weights.describe(self.folder / name), expected)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ import os
 
 import numpy as np
 
+from csml_tf import amounts
 from csml_tf.data.sources import listed_splits, split_names
 from csml_tf.data.sources.left_out import shorten
-from csml_tf.data.sources.listing import Listing, count_images
+from csml_tf.data.sources.listing import Listing
 from csml_tf.errors import InputError
 
 PREFIX = "csv:"
@@ -62,7 +63,8 @@ def open_splits(dataset, data_dir=None, download=False):
     if test == "test" and by_role["val"]:
         unused["val"] = len(by_role["val"])
     if any(split for _, _, split in rows):
-        line = f"{dataset}: {len(by_role['train'])} rows are for training"
+        num_train = len(by_role["train"])
+        line = f"{dataset}: {amounts.count(num_train, 'row')} {amounts.are(num_train)} for training"
         if by_role[test]:
             line += f", {len(by_role[test])} ({test}) for evaluation"
         if unused:
@@ -88,31 +90,36 @@ def _list(dataset, path, train, test):
         files = [file for file, _ in rows]
         if not class_names:
             return Listing(
-                directory, files, notes=[f"{dataset}: {count_images(len(files))} {note}."]
+                directory, files, notes=[f"{dataset}: {amounts.count(len(files), 'image')} {note}."]
             )
         labels = np.array([number.get(label, -1) for _, label in rows], np.int64)
-        notes = [f"{dataset}: {count_images(len(files))} in {note}."] if note else []
+        notes = [f"{dataset}: {amounts.count(len(files), 'image')} in {note}."] if note else []
         return Listing(directory, files, labels, class_names, notes)
 
     def list_test():
         unknown = sorted({label for _, label in test} - set(class_names))
         if class_names and unknown:
             raise InputError(
-                f"{len(unknown)} classes of the test rows of {path} are not among those for "
+                f"{amounts.count(len(unknown), 'class')} of the test rows of {path} "
+                f"{amounts.are(len(unknown))} not among those for "
                 f"training: {shorten([name or '(none)' for name in unknown])}; correct the rows."
             )
         return make(test, "for evaluation" if not class_names else "")
 
     labelled = [row for row in train if row[1]] if class_names else train
     rule = (
-        f"{len(class_names)} classes: {shorten(class_names)}" if class_names else "without classes"
+        f"{amounts.count(len(class_names), 'class')}: {shorten(class_names)}"
+        if class_names
+        else "without classes"
     )
     found = {"train": functools.partial(make, labelled, rule)}
     if test:
         found["test"] = list_test
     if len(labelled) < len(train):
         rest = [file for file, label in train if not label]
-        line = f"{dataset}: {count_images(len(rest))} without a class, for pretraining only."
+        line = (
+            f"{dataset}: {amounts.count(len(rest), 'image')} without a class, for pretraining only."
+        )
         found["unlabelled"] = lambda: Listing(directory, rest, notes=[line])
     return found
 
@@ -163,14 +170,16 @@ def _read(path):
         (_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
         for row in table
     }
-    if len(rows) < len(table):
-        notes.append(f"csv:{path}: {len(table) - len(rows)} repeated rows are left out.")
+    num_repeated = len(table) - len(rows)
+    if num_repeated:
+        repeated = f"{amounts.count(num_repeated, 'repeated row')} {amounts.are(num_repeated)}"
+        notes.append(f"csv:{path}: {repeated} left out.")
     num_rows = collections.Counter(file for file, _, _ in rows)
     several = [file for file, count in num_rows.items() if count > 1]
     if several:
         notes.append(
-            f"csv:{path}: {count_images(len(several))} in several rows, with other classes or "
-            f"splits: {shorten(several)}."
+            f"csv:{path}: {amounts.count(len(several), 'image')} in several rows, with other "
+            f"classes or splits: {shorten(several)}."
         )
     tried = [file for file, _, _ in list(rows)[:_ROWS_TRIED]]
     are_there = [os.path.exists(os.path.join(directory, file)) for file in tried]

@@ -1,5 +1,6 @@
 """A quick look at the two ends of image files: whole, or cut off on their way here?"""
 
+import dataclasses
 import os
 import zlib
 from concurrent import futures
@@ -8,12 +9,29 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf import progress
-from csml_tf.augment import geometric, image_kinds
+from csml_tf.augment import geometric, image_kinds, image_size
 
 _NUM_THREADS = 16
 _CHUNK = 256
-_HEAD_BYTES = 16
+_HEAD_BYTES = 16  # That count in the checksum.
 _TAIL_BYTES = 1024
+_BAD, _GOOD, _TOO_LARGE = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileScan:
+    """What the ends of files say.
+
+    Attributes:
+        ends: [number of files, 2] np.int64, size in bytes and checksum of both ends; 0 for a
+            file that cannot be read.
+        is_good: [number of files] bool, which may be whole images, of a size to be decoded.
+        is_too_large: [number of files] bool, which have too many pixels, as they say.
+    """
+
+    ends: np.ndarray
+    is_good: np.ndarray
+    is_too_large: np.ndarray
 
 
 def scan_files(directory, files):
@@ -24,8 +42,7 @@ def scan_files(directory, files):
         files: list of str, paths below it.
 
     Returns:
-        ([len(files), 2] np.int64: size in bytes and checksum of both ends, 0 for a file
-        that cannot be read; [len(files)] bool: which may be whole images).
+        `FileScan`.
     """
 
     def scan_chunk(start):
@@ -43,27 +60,33 @@ def scan_files(directory, files):
             results.append(chunk)
             advance(len(chunk))
     results = np.concatenate(results)
-    return results[:, :2], results[:, 2].astype(bool)
+    return FileScan(results[:, :2], results[:, 2] == _GOOD, results[:, 2] == _TOO_LARGE)
 
 
 def _scan_file(path):
     try:
-        with open(path, "rb", buffering=0) as file:
-            head = file.read(_HEAD_BYTES)
+        with image_kinds.open_file(path) as file:
+            head = file.read(image_kinds.HEAD_BYTES) or b""
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             tail = file.read(_TAIL_BYTES)
-            if not _looks_whole(head, tail, size):
+            kind = image_kinds.find_kind(head)
+            checksum = zlib.crc32(head[:_HEAD_BYTES] + tail)
+            # A JPEG file says so further inside, to who decodes it.
+            if kind != "JPEG" and image_size.is_too_large(kind, head):
+                return size, checksum, _TOO_LARGE
+            if size > image_size.MAX_BYTES:
+                return 0, 0, _BAD
+            if not _looks_whole(kind, head, tail, size):
                 # Phones append films and maps to photographs: the decoder has the last word.
                 file.seek(0)
                 geometric.decode_image(file.read())
-            return size, zlib.crc32(head + tail), True
+            return size, checksum, _GOOD
     except (OSError, tf.errors.OpError):
-        return 0, 0, False
+        return 0, 0, _BAD
 
 
-def _looks_whole(head, tail, size):
-    kind = image_kinds.find_kind(head)
+def _looks_whole(kind, head, tail, size):
     if kind == "JPEG":
         return b"\xff\xd9" in tail
     if kind == "PNG":

@@ -1,23 +1,18 @@
 """Image files below a folder, read by path inside the tf.data graph."""
 
+import functools
 import os
-import threading
 
 import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import progress
-from csml_tf.augment import geometric, image_kinds, orientation
-from csml_tf.data import parallel
+from csml_tf.augment import orientation
 from csml_tf.data.sources import base, file_scan, folder_classes, left_out, packed_names
+from csml_tf.data.sources.broken_images import BrokenImages, StandIns, find_decodable
 from csml_tf.errors import InputError
 
-MAX_BAD_FRACTION = 0.01
 MAX_DECODED_BYTES = 2**30
-_SEARCH_LENGTH = 100
-_DECODE_BATCH = 256
-_FILES_LOOKED_AT = 10
 
 
 class FolderSource(base.ImageSource):
@@ -27,6 +22,7 @@ class FolderSource(base.ImageSource):
     order of their sorted names; `folder_classes.classify` has the rule. If most images
     lie in `directory` itself, there are no labels, and those in sub-folders are used as well.
 
+    Files that say that they have too many pixels, see `image_size`, are left out, with a line.
     Broken files are left out too, with a warning that names them. Opening reads
     the head and the tail of every file and decodes those that look wrong, or all
     of them if they are at most 1 GiB together. In a bigger folder, a file is
@@ -43,7 +39,7 @@ class FolderSource(base.ImageSource):
 
     Attributes:
         notes: list of str, what is to be said of the images; a whole line each.
-        is_kept: [number of files listed] bool, which are no broken ones.
+        is_kept: [number of files listed] bool, which are neither broken nor too large.
 
     Raises:
         InputError: if there is no such folder, no image in it, a sub-folder that is
@@ -61,18 +57,28 @@ class FolderSource(base.ImageSource):
         for note in self.notes:
             logging.info("%s", note)
         files, labels, class_names = listing.files, listing.labels, listing.class_names
-        ends, is_good = file_scan.scan_files(self._directory, files)
+        scan = file_scan.scan_files(self._directory, files)
+        ends, is_good = scan.ends, scan.is_good
         self._files = packed_names.PackedNames(files)
         # Photographs are checked when they are first read, since millions of them would take
         # too long here. Small folders are checked at once, which costs least in the end.
         is_small = ends[:, 0].sum() <= MAX_DECODED_BYTES
         if is_small:
-            is_good &= self._find_decodable(is_good)
-        self._failures = _DecodeFailures(self._directory, len(files))
+            indices = np.flatnonzero(is_good)
+            is_good = find_decodable(self._read_file, indices, len(files))
+        self._broken = BrokenImages(
+            len(files) - int(scan.is_too_large.sum()),
+            f"files in {self._directory}",
+            functools.partial(left_out.name_unreadable, self._directory),
+            "delete or replace them",
+        )
         self.is_kept = is_good
         if not is_good.all():
-            bad = [file for file, good in zip(files, is_good) if not good]
-            self.notes.append(self._failures.skip(bad))
+            self._leave_out_giants([file for file, big in zip(files, scan.is_too_large) if big])
+            is_bad = ~is_good & ~scan.is_too_large
+            if is_bad.any():
+                bad = [file for file, is_one in zip(files, is_bad) if is_one]
+                self.notes.append(self._broken.skip(bad))
             files = [file for file, good in zip(files, is_good) if good]
             self._files = packed_names.PackedNames(files)
             labels = None if labels is None else labels[is_good]
@@ -82,8 +88,7 @@ class FolderSource(base.ImageSource):
         self.labels, self.class_names = base.check_labels(labels, class_names, len(self))
         self._stand_ins = None
         if not is_small:
-            with tf.device("/CPU:0"):  # Which image to read instead of each; -1 is not known yet.
-                self._stand_ins = tf.Variable(tf.fill([len(self)], -1), trainable=False)
+            self._stand_ins = StandIns(len(self), self._read_file, self._note)
 
     def __len__(self):
         return len(self._files)
@@ -99,116 +104,22 @@ class FolderSource(base.ImageSource):
     def read_with(self, index, decode):
         index = tf.cast(index, tf.int64)
         if self._stand_ins is not None:
-            index = self._find_readable(index)
+            index = self._stand_ins.find(index)
         return decode(self._read_file(index))
 
-    def _find_decodable(self, is_candidate):
-        indices = np.flatnonzero(is_candidate)
+    def _leave_out_giants(self, files):
+        if not files:
+            return
+        line = left_out.describe_giants(self._directory, files)
+        if len(files) == len(self._files):
+            raise InputError(f"No image is left of {self.name}: {line}")
+        self.notes.append(line)
+        logging.warning("%s", line)
 
-        def try_decode(index):
-            return index, tf.size(geometric.decode_image(self._read_file(index)))
-
-        dataset = tf.data.Dataset.from_tensor_slices(indices)
-        dataset = dataset.map(try_decode, num_parallel_calls=parallel.CALLS).ignore_errors()
-        dataset = parallel.prefetch(dataset.batch(_DECODE_BATCH))
-        is_decodable = np.zeros(len(is_candidate), bool)
-        with progress.bar(len(indices), "Decoding files", unit="files") as advance:
-            for survivors, _ in dataset.as_numpy_iterator():
-                is_decodable[survivors] = True
-                advance(len(survivors))
-        return is_decodable
-
-    def _find_readable(self, index):
-        """The image at `index`, or the next one that can be decoded: scalar int64."""
-        known = tf.cast(tf.gather(self._stand_ins, index), tf.int64)
-        return tf.cond(known >= 0, lambda: known, lambda: self._check(index))
-
-    def _check(self, index):
-        # Outside the net: a file that has vanished is an error.
-        encoded = tf.data.Dataset.from_tensors(self._read_file(index))
-        # A data set is the only net that catches an error inside a graph, and a slow one: so
-        # an image goes through it once, whole, whatever part of it is decoded afterwards.
-        # Whether a JPEG decodes does not depend on its scale; a tf.cond on the kind of file
-        # would double the cost.
-        sizes = encoded.map(lambda file: tf.size(tf.io.decode_jpeg(file, ratio=8)))
-        failed = tf.data.Dataset.from_tensors(0)
-        size = sizes.ignore_errors().concatenate(failed).take(1).get_single_element()
-        found = tf.cond(size > 0, lambda: index, lambda: self._search(index))
-        kept = tf.IndexedSlices(tf.cast(found, tf.int32), index)
-        with tf.control_dependencies([self._stand_ins.scatter_update(kept)]):
-            return tf.identity(found)
-
-    def _search(self, index):
-        def try_decode(candidate):
-            encoded = self._read_file(candidate % len(self))
-            return candidate, tf.size(geometric.decode_image(encoded))
-
-        # The first candidate is the image itself: it may be of another kind.
-        candidates = tf.data.Dataset.range(index, index + _SEARCH_LENGTH)
-        decodable = candidates.map(try_decode).ignore_errors().take(1)
-        found, _ = decodable.get_single_element()
-        found = tf.numpy_function(self._note_failures, [index, found], tf.int64)
-        return tf.ensure_shape(found, [])
-
-    def _note_failures(self, index, found):
-        for failed in range(index, found):
-            file = self._files.gather(failed % len(self)).numpy()
-            self._failures.replace(os.fsdecode(file))
-        return np.int64(found % len(self))
+    def _note(self, index):
+        file = os.fsdecode(self._files.gather(index).numpy())
+        self._broken.replace(file, os.path.join(self._directory, file))
 
     def _read_file(self, index):
         encoded = self._files.read(self._encoded_directory, index)
         return encoded if self._obeys_exif else orientation.forget(encoded)
-
-
-class _DecodeFailures:
-    """Counts and names the broken files of a folder; too many are an error."""
-
-    def __init__(self, directory, num_files):
-        self._directory = directory
-        self._num_files = num_files
-        self._files = []
-        self._lock = threading.Lock()
-
-    def skip(self, files):
-        """Notes the files found broken when the folder is opened; returns the line about them."""
-        self._files += files
-        self._check_fraction()
-        line = (
-            f"Skipped {len(files)} of {self._num_files} files in {self._directory}, which are no "
-            f"readable images: {self._name(files)}."
-        )
-        logging.warning("%s", line)
-        return line
-
-    def replace(self, file):
-        """Notes a file that could not be decoded when its turn came."""
-        with self._lock:  # Called from many threads of tf.data.
-            if file not in self._files:
-                self._files.append(file)
-                logging.warning(
-                    "%s cannot be decoded; the next image stands in for it (%d of %d files).",
-                    *(os.path.join(self._directory, file), len(self._files), self._num_files),
-                )
-            self._check_fraction()
-
-    def _check_fraction(self):
-        # One is no sign of a wrong folder, however few there are, as long as there is another.
-        num_allowed = min(max(1, MAX_BAD_FRACTION * self._num_files), self._num_files - 1)
-        if len(self._files) > num_allowed:
-            raise InputError(
-                f"{len(self._files)} of {self._num_files} files in {self._directory} are no "
-                f"readable images, more than {MAX_BAD_FRACTION:.0%}: {self._name(self._files)}; "
-                "delete or replace them."
-            )
-
-    def _name(self, files):
-        """The files in words, with what would make them readable."""
-        named = left_out.shorten_or_list(self._directory, "unreadable", files)
-        for file in files[:_FILES_LOOKED_AT]:
-            missing = image_kinds.describe_missing(
-                image_kinds.read_head(os.path.join(self._directory, file))
-            )
-            if missing:
-                return named + missing
-        return named

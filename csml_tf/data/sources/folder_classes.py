@@ -2,12 +2,14 @@
 
 import collections
 import os
+import shlex
 
 import numpy as np
 
+from csml_tf import amounts
 from csml_tf.data.sources import folder_scan, split_names
 from csml_tf.data.sources.left_out import LeftOut, shorten
-from csml_tf.data.sources.listing import Listing, count_images
+from csml_tf.data.sources.listing import Listing
 from csml_tf.errors import InputError
 
 
@@ -79,7 +81,8 @@ def list_unlabelled(name, scan):
     """`Listing` of the images in the folders of `unlabelled_names`, and a line about them."""
     files = sorted(_files_of(scan.children.values()))
     notes = [
-        f"{name}: {count_images(len(files))} without a class beside them, for pretraining only."
+        f"{name}: {amounts.count(len(files), 'image')} without a class beside them, for "
+        "pretraining only."
     ]
     notes += _all_left_out(scan).describe(f"{name}, without a class")
     return Listing(scan.directory, files, notes=notes)
@@ -120,7 +123,7 @@ def classify(scan, class_names=None, name=None, is_top=False):
         _check_any(files, scan.directory, left_out)
         num_below = len(files) - len(scan.loose)
         below = f", {num_below} of them in sub-folders" if num_below else ""
-        notes = [f"{name}: {count_images(len(files))} without classes{below}."]
+        notes = [f"{name}: {amounts.count(len(files), 'image')} without classes{below}."]
         return Listing(scan.directory, files, notes=notes + left_out.describe(name)), []
     classes = _class_children(scan)
     unlabelled = sorted(_files_of(children[child] for child in children if child not in classes))
@@ -130,16 +133,17 @@ def classify(scan, class_names=None, name=None, is_top=False):
         class_of, rule = _find_classes(classes, is_top)
         class_names = sorted({*class_of.values()} - {None})
         num_classes = len(class_names)
-        notes = [f"{num_classes} class{'' if num_classes == 1 else 'es'}, {rule}"]
+        notes = [f"{amounts.count(num_classes, 'class')}, {rule}"]
     else:
         class_names = list(class_names)
         class_of, notes = _assign_classes(classes, class_names, scan.directory)
     files, labels = _label(classes, class_of, class_names, left_out)
     _check_any(files, scan.directory, left_out)  # All may lie above the classes of training.
-    notes = [f"{name}: {count_images(len(files))} in {note}." for note in notes]
+    notes = [f"{name}: {amounts.count(len(files), 'image')} in {note}." for note in notes]
     if unlabelled:
         notes.append(
-            f"{name}: {count_images(len(unlabelled))} without a class, for pretraining only."
+            f"{name}: {amounts.count(len(unlabelled), 'image')} without a class, for pretraining "
+            "only."
         )
     notes += left_out.describe(name)
     return Listing(scan.directory, files, labels, class_names, notes), unlabelled
@@ -159,6 +163,14 @@ def _files_of(children):
 
 def _check_any(files, directory, left_out):
     if not files:
+        videos = left_out.paths(folder_scan.VIDEO_EXTENSIONS)
+        if videos:
+            raise InputError(
+                f"No image in {os.path.abspath(directory)}, but "
+                f"{amounts.count(len(videos), 'video')}, of which nothing is read: take images out "
+                f"of them, such as one a second by `ffmpeg -i {shlex.quote(videos[0])} -vf fps=1 "
+                "frames/%06d.jpg`, and give the folder of these."
+            )
         raise InputError(
             f"No image in {os.path.abspath(directory)}: it needs files that end in "
             f"{', '.join(folder_scan.EXTENSIONS)}, in it or in one sub-folder per class."
@@ -211,7 +223,7 @@ def _find_classes(children, is_top):
     }
     num_outer = sum(len(folder.images) for folder in folders if folder.path in outer)
     if num_outer > max(1, sum(len(folder.images) for folder in folders) // 10):
-        return top, f"{outermost}, as {num_outer} images lie above the innermost"
+        return top, f"{outermost}, as {amounts.count(num_outer, 'image')} lie above the innermost"
     leaves = {folder.path: None if folder.path in outer else folder.path[:-1] for folder in folders}
     names = sorted(leaf for leaf in leaves.values() if leaf)
     if all(split_names.find_role(name.rpartition("/")[2]) for name in names):

@@ -17,6 +17,10 @@ FOREIGN_EXTENSIONS = {
     ".heif": "HEIC",
     ".avif": "AVIF",
 }
+VIDEO_EXTENSIONS = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts"),
+    *(".webm", ".wmv"),
+)
 # Not looked into. All other files are judged by their first bytes.
 _OTHER_EXTENSIONS = (
     # Of cameras: by their first bytes TIFF, of which Pillow reads a thumbnail or nothing.
@@ -24,8 +28,8 @@ _OTHER_EXTENSIONS = (
     *(".nrw", ".orf", ".pef", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"),
     *(".csv", ".db", ".html", ".ini", ".json", ".jsonl", ".log", ".md", ".py", ".tsv", ".txt"),
     *(".xml", ".yaml", ".yml", ".doc", ".docx", ".pdf", ".xls", ".xlsx", ".gz", ".rar", ".tar"),
-    *(".zip", ".npy", ".npz", ".mat", ".parquet", ".pkl", ".pt", ".tfrecord", ".avi", ".m4a"),
-    *(".mkv", ".mov", ".mp3", ".mp4", ".wav"),
+    *(".zip", ".npy", ".npz", ".mat", ".parquet", ".pkl", ".pt", ".tfrecord", ".m4a", ".mp3"),
+    *(".wav", *VIDEO_EXTENSIONS),
 )
 # Of network disks, archives and operating systems: thumbnails, bins, copies.
 _SYSTEM_FOLDERS = frozenset(
@@ -228,8 +232,10 @@ def _list(directory, prefix, left_out):
                 elif entry.is_file():
                     kind = FOREIGN_EXTENSIONS.get(os.path.splitext(name)[1].lower())
                     (others if kind is None else foreign).append(name)
-                else:
+                elif entry.is_symlink():
                     left_out.add("links that lead nowhere", prefix + name)
+                else:  # A pipe, a device.
+                    left_out.add("no file", prefix + name)
             except OSError:  # A link to itself.
                 left_out.add("links that lead nowhere", prefix + name)
     is_output = bool(prefix) and _is_output(directory, prefix, images, others, names)

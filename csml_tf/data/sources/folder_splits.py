@@ -6,7 +6,7 @@ import itertools
 import os
 from typing import Optional
 
-from csml_tf import places
+from csml_tf import amounts, places
 from csml_tf.data.sources import folder_classes, folder_scan, listed_splits, listing, split_names
 from csml_tf.data.sources.folder_scan import Scan
 from csml_tf.data.sources.left_out import LeftOut
@@ -200,9 +200,9 @@ def _describe(dataset, scan, train, num_train, test, unused):
 
     def count(name):
         part = scan.parts.get(name) or scan.children[name]
-        return f"{name}/ ({listing.count_images(part.num_images)})"
+        return f"{name}/ ({amounts.count(part.num_images, 'image')})"
 
-    line = f"{dataset}: {train} ({listing.count_images(num_train)}) is for training"
+    line = f"{dataset}: {train} ({amounts.count(num_train, 'image')}) is for training"
     line += (
         ", and a part of it for evaluation" if test is None else f", {count(test)} for evaluation"
     )

@@ -3,9 +3,11 @@
 import hashlib
 import os
 
-from csml_tf import places, whole_files
+from csml_tf import amounts, places, whole_files
+from csml_tf.augment import image_kinds, image_size
 
 _NAMES_SHOWN = 10
+_FILES_LOOKED_AT = 10
 
 
 class LeftOut:
@@ -27,6 +29,10 @@ class LeftOut:
             path: str, below the directory; a folder's ends in a slash.
         """
         self._paths.setdefault(reason, []).append(path)
+
+    def paths(self, reasons):
+        """What is left out for some reasons, sorted."""
+        return sorted(path for reason in reasons for path in self._paths.get(reason, ()))
 
     def merge(self, other, prefix=""):
         """Takes over what another one holds, of the same directory or one `prefix` below."""
@@ -84,6 +90,33 @@ def shorten_or_list(directory, what, names):
         return shorten(names)
     listed = write_list(directory, what, names)
     return f"{shorten(names)}, {listed}" if listed else shorten(names)
+
+
+def name_unreadable(directory, files):
+    """Files that are no readable images, in words, with what would make them readable.
+
+    Args:
+        directory: str, path of the folder that they lie in.
+        files: list of str, paths below it.
+    """
+    named = shorten_or_list(directory, "unreadable", files)
+    for file in files[:_FILES_LOOKED_AT]:
+        path = os.path.join(directory, file)
+        missing = image_kinds.describe_missing(
+            image_kinds.read_head(path, image_kinds.LONG_HEAD_BYTES)
+        )
+        if missing:
+            return named + missing
+    return named
+
+
+def describe_giants(directory, files):
+    """A line about images that are not used because they have too many pixels."""
+    named = shorten_or_list(directory, "too_large", files)
+    return (
+        f"Left out {amounts.count(len(files), 'file')} in {directory}, of more than "
+        f"{image_size.MAX_PIXELS // 10**6} million pixels each: {named}; {image_size.ADVICE}."
+    )
 
 
 def shorten(names):

@@ -41,11 +41,6 @@ class Listing:
         return dataclasses.replace(self, labels=numbers[self.labels], class_names=list(class_names))
 
 
-def count_images(number):
-    """A number of images, in words: "1 image", "5 images"."""
-    return f"{number} image{'' if number == 1 else 's'}"
-
-
 def join(listings):
     """All files of several listings, one after the other; classes of one name are one class.
 

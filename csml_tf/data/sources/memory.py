@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf.data.sources import base
+from csml_tf.data.sources.broken_images import StandIns
 from csml_tf.data.sources.splits import Splits
 
 
@@ -66,16 +67,29 @@ class EncodedSource(base.ImageSource):
         class_names: iterable of str by class number, or None.
         name: str, how the source is called in logs.
         paths: [n] str, the files that they come from, or None.
+        note_broken: function of an int, the index of an image that cannot be decoded, for which
+            the next one stands in, see `broken_images`; None where reading it is an error.
 
     Raises:
         ValueError: if there is not one label per image.
     """
 
-    def __init__(self, encoded, labels=None, class_names=None, name="encoded", paths=None):
+    def __init__(
+        self,
+        encoded,
+        labels=None,
+        class_names=None,
+        name="encoded",
+        paths=None,
+        note_broken=None,
+    ):
         self._encoded = encoded if tf.is_tensor(encoded) else base.host_constant(encoded)
         self.name = name
         self.paths = paths
         self.labels, self.class_names = base.check_labels(labels, class_names, len(self))
+        self._stand_ins = None
+        if note_broken is not None:
+            self._stand_ins = StandIns(len(self), self._gather, note_broken)
 
     def __len__(self):
         return self._encoded.shape[0]
@@ -88,7 +102,12 @@ class EncodedSource(base.ImageSource):
         return base.digest(sizes, *sample)
 
     def read_with(self, index, decode):
-        return decode(tf.gather(self._encoded, index))
+        if self._stand_ins is not None:
+            index = self._stand_ins.find(tf.cast(index, tf.int64))
+        return decode(self._gather(index))
+
+    def _gather(self, index):
+        return tf.gather(self._encoded, index)
 
 
 def load_digits():

@@ -1,5 +1,6 @@
 """Images that a Python program holds: arrays, or the paths of files."""
 
+import functools
 import os
 import pathlib
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import amounts
 from csml_tf.data.sources import base, file_scan, left_out, memory
+from csml_tf.data.sources.broken_images import find_decodable
 from csml_tf.errors import InputError
 
 
@@ -44,12 +47,12 @@ def make_source(images: Any) -> base.ImageSource:
     if len({array.shape for array in arrays}) == 1:
         return _of_array(np.stack(arrays))
     encoded = [_encode(array) for array in arrays]
-    return memory.EncodedSource(encoded, name=f"{len(arrays)} images in memory")
+    return memory.EncodedSource(encoded, name=f"{amounts.count(len(arrays), 'image')} in memory")
 
 
 def _of_array(images):
     _check(images, images.dtype, images.ndim - 1, images.shape[3:])
-    return memory.MemorySource(images, name=f"{len(images)} images in memory")
+    return memory.MemorySource(images, name=f"{amounts.count(len(images), 'image')} in memory")
 
 
 def _encode(image):
@@ -72,15 +75,24 @@ def _check(images, dtype, rank, channels):
 
 
 def _of_files(paths):
-    _, is_good = file_scan.scan_files("", paths)
-    bad = [path for path, good in zip(paths, is_good) if not good]
+    is_good = file_scan.scan_files("", paths).is_good
+    _refuse([path for path, good in zip(paths, is_good) if not good], paths)
+    encoded = [pathlib.Path(path).read_bytes() for path in paths]
+    source = memory.EncodedSource(encoded, name=amounts.count(len(paths), "file"), paths=paths)
+    indices = np.arange(len(source))
+    is_good = find_decodable(
+        functools.partial(source.read_with, decode=tf.identity), indices, len(paths)
+    )
+    _refuse([path for path, good in zip(paths, is_good) if not good], paths)
+    return source
+
+
+def _refuse(bad, paths):
     if bad:
         raise InputError(
             f"{len(bad)} of {len(paths)} files are missing or no whole images: "
-            f"{left_out.shorten(bad)}; leave them out."
+            f"{left_out.name_unreadable('', bad)}; leave them out."
         )
-    encoded = [pathlib.Path(path).read_bytes() for path in paths]
-    return memory.EncodedSource(encoded, name=f"{len(paths)} files", paths=paths)
 
 
 def _describe(images):

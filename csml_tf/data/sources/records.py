@@ -8,7 +8,8 @@ import tensorflow_datasets as tfds
 
 from csml_tf import progress
 from csml_tf.data import parallel
-from csml_tf.data.sources import base
+from csml_tf.data.sources import base, left_out
+from csml_tf.data.sources.broken_images import BrokenImages, StandIns
 from csml_tf.errors import InputError
 from csml_tf.quiet import quiet
 
@@ -22,6 +23,7 @@ class RecordSource(base.ImageSource):
     Nothing is kept in memory but the files' indices. Opening reads one record of
     each file, so that one which is missing or cut off is found before a run starts.
 
+    An image in them that cannot be decoded is replaced by the next one, see `broken_images`.
     Labels lie in the same records as the images: the first use of `labels` reads
     the whole split, with a progress bar, and keeps them.
 
@@ -65,6 +67,9 @@ class RecordSource(base.ImageSource):
         self._read_serialized = tf.function(
             self._read_in_graph, autograph=False, input_signature=signature
         )
+        self._stand_ins = StandIns(
+            len(self), self._read_encoded, make_note_broken(len(self), name, self._directory)
+        )
 
     def __len__(self):
         return len(self._records)
@@ -85,7 +90,7 @@ class RecordSource(base.ImageSource):
         return self._labels
 
     def read_with(self, index, decode):
-        return decode(self.read_example(index)[self._image_key])
+        return decode(self._read_encoded(self._stand_ins.find(tf.cast(index, tf.int64))))
 
     def read_example(self, index):
         """One record; usable inside a tf.data map.
@@ -98,6 +103,14 @@ class RecordSource(base.ImageSource):
         """
         serialized = self._read_serialized(tf.cast(index, tf.int64))
         return self._selected.deserialize_example(serialized, decoders=self._decoders.decoders)
+
+    def read_some(self, count):
+        """The bytes of about so many images, spread evenly: a list of scalar strings."""
+        indices = np.unique(np.linspace(0, len(self) - 1, count).astype(np.int64))
+        return [self._read_encoded(tf.constant(index)) for index in indices]
+
+    def _read_encoded(self, index):
+        return self.read_example(index)[self._image_key]
 
     def _read_in_graph(self, index):
         # Through Python, but without its lock while the disk is read.
@@ -124,6 +137,26 @@ class RecordSource(base.ImageSource):
                 batches.append(batch)
                 advance(len(batch))
         return np.concatenate(batches).astype(np.int64)
+
+
+def make_note_broken(num_images, name, directory):
+    """What counts and names the broken images of a split, see `broken_images`.
+
+    Args:
+        num_images: of the split.
+        name: str, how its source is called.
+        directory: str, where its files lie.
+
+    Returns:
+        function of an int, the index of such an image.
+    """
+    broken = BrokenImages(
+        num_images,
+        f"images of {name}",
+        left_out.shorten,
+        f"they are numbers in its order; delete {directory} and prepare the data set anew",
+    )
+    return lambda index: broken.replace(str(index), f"Image {index} of {name}")
 
 
 def select_features(image_key, label_key):

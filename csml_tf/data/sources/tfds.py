@@ -94,7 +94,7 @@ def load_split(builder, name, split):
     if _has_records(builder):
         if not is_small:
             source = records.RecordSource(builder, split, image_key, label_key, source_name)
-            _check_kinds(source_name, [source.read_with(0, tf.identity)])
+            _check_kinds(source_name, source.read_some(_FILES_LOOKED_AT))
             return source
     else:
         _check_memory(source_name, info.num_bytes)
@@ -118,7 +118,8 @@ def load_split(builder, name, split):
                 f"{builder.data_path} and prepare the data set anew."
             ) from error
         return memory.MemorySource(images, labels, class_names, source_name)
-    return memory.EncodedSource(encoded, labels, class_names, source_name)
+    note_broken = records.make_note_broken(len(encoded), source_name, os.fspath(builder.data_path))
+    return memory.EncodedSource(encoded, labels, class_names, source_name, note_broken=note_broken)
 
 
 def make_builder(name, data_dir=None, download=False):
@@ -254,14 +255,18 @@ def _decode(encoded, height, width):
 
 def _check_kinds(source_name, encoded):
     """Refuses images of a kind that cannot be decoded; a data set has few kinds, mostly one."""
-    for file in encoded[:: max(1, len(encoded) // _FILES_LOOKED_AT)]:
-        kind = image_kinds.find_kind(tf.strings.substr(file, 0, image_kinds.HEAD_BYTES).numpy())
-        if not image_kinds.can_decode(kind):
-            advice = image_kinds.ADVICE.get(kind, "choose another data set, or convert it")
-            raise InputError(
-                f"{source_name} has images of a kind that cannot be decoded here "
-                f"({kind or 'neither JPEG, PNG, GIF nor BMP'}): {advice}."
-            )
+    sample = encoded[:: max(1, len(encoded) // _FILES_LOOKED_AT)]
+    heads = [tf.strings.substr(file, 0, image_kinds.HEAD_BYTES).numpy() for file in sample]
+    kinds = [image_kinds.find_kind(head) for head in heads]
+    unknown = [kind for kind in kinds if not image_kinds.can_decode(kind)]
+    # A few that are no images are found, and counted, when they are read.
+    if any(unknown) or 2 * len(unknown) > len(kinds):
+        kind = next(filter(None, unknown), None)
+        advice = image_kinds.ADVICE.get(kind, "choose another data set, or convert it")
+        raise InputError(
+            f"{source_name} has images of a kind that cannot be decoded here "
+            f"({kind or 'neither JPEG, PNG, GIF nor BMP'}): {advice}."
+        )
 
 
 def _check_memory(source_name, num_bytes):

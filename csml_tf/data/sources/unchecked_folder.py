@@ -20,7 +20,8 @@ class UncheckedFolder(base.ImageSource):
             "folder+no_exif:DIR", see `folder_splits`, do as well.
 
     Attributes:
-        files: `PackedNames`, the paths below `directory`, with slashes.
+        directory: str, path of the folder.
+        files: `PackedNames`, the paths below it, with slashes.
 
     Raises:
         InputError: if there is no such folder, or no image in it.
@@ -32,9 +33,9 @@ class UncheckedFolder(base.ImageSource):
             directory, options = listed_splits.parse(directory, [listed_splits.NO_EXIF])
         self._obeys_exif = listed_splits.NO_EXIF not in options
         self.name = f"folder{'' if self._obeys_exif else '+no_exif'}:{directory}"
-        self._directory = os.path.expanduser(directory)
-        self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
-        listing = folder_classes.list_everything(self._directory)
+        self.directory = os.path.expanduser(directory)
+        self._encoded_directory = os.fsencode(self.directory)  # Of any encoding.
+        listing = folder_classes.list_everything(self.directory)
         for note in listing.notes:
             logging.info("%s", note)
         self.files = packed_names.PackedNames(listing.files)
@@ -50,7 +51,7 @@ class UncheckedFolder(base.ImageSource):
 
     @property
     def paths(self):
-        return [os.path.join(self._directory, file) for file in self.files]
+        return [os.path.join(self.directory, file) for file in self.files]
 
     def read_with(self, index, decode):
         encoded = self.files.read(self._encoded_directory, tf.cast(index, tf.int64))

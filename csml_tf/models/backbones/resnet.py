@@ -20,6 +20,7 @@ PLANS = {
     101: ((3, 4, 23, 3), True),
     152: ((3, 8, 36, 3), True),
 }
+_MAX_BLOCKS = max(max(blocks) for blocks, _ in PLANS.values())
 _BOTTLENECK_EXPANSION = 4
 
 
@@ -71,6 +72,39 @@ def make_resnet(depth=50, width=64, stem="imagenet", bn_groups=1):
             x = block(x, width * 2**stage_index, stride, bn_groups, name)
         stages[stage] = x
     return tf.keras.Model(images, stages, name=f"resnet{depth}")
+
+
+def recognize(shapes):
+    """The arguments of `make_resnet` that a network was made with, by its weights.
+
+    The stride of a convolution and a pooling leave no trace in the weights: a first kernel of
+    7 pixels stands for the ImageNet stem, one of 3 for the CIFAR stem.
+
+    Args:
+        shapes: {layer name: list of the shapes of its weights}.
+
+    Returns:
+        {"depth", "width", "stem"}; None where it is another network.
+
+    Example:
+        >>> network = make_resnet(34, 8, "cifar")
+        >>> recognize({layer.name: [w.shape for w in layer.weights] for layer in network.layers})
+        {'depth': 34, 'width': 8, 'stem': 'cifar'}
+    """
+    bottleneck = f"{STAGES[0]}_block1_conv3" in shapes
+    blocks = tuple(
+        sum(f"{stage}_block{number}_conv1" in shapes for number in range(1, _MAX_BLOCKS + 1))
+        for stage in STAGES
+    )
+    depths = [depth for depth, plan in PLANS.items() if plan == (blocks, bottleneck)]
+    kernel = tuple(shapes["stem"][0]) if shapes.get("stem") else ()
+    if not depths or len(kernel) != 4 or kernel[0] not in (3, 7):
+        return None
+    return {
+        "depth": depths[0],
+        "width": kernel[-1],
+        "stem": "imagenet" if kernel[0] == 7 else "cifar",
+    }
 
 
 def _basic_block(x, width, stride, bn_groups, name):

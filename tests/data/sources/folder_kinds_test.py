@@ -144,6 +144,8 @@ class TfdsKindsTest(tf.test.TestCase):
         ):
             tfds._check_kinds("photos:train", tf.constant([CONTENTS["c.webp"]]))
         tfds._check_kinds("photos:train", tf.constant([CONTENTS["c.webp"]] * 200))
+        # A broken one among them is told, and counted, when it is read.
+        tfds._check_kinds("photos:train", tf.constant([b"", CONTENTS["c.webp"], CONTENTS["f"]]))
 
 
 if __name__ == "__main__":

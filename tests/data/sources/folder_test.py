@@ -7,8 +7,10 @@ import tensorflow as tf
 from absl.testing import parameterized
 from PIL import Image
 
-from csml_tf.data.sources import folder, unchecked_folder
+from csml_tf.augment import image_size
+from csml_tf.data.sources import file_scan, folder, unchecked_folder
 from csml_tf.errors import InputError
+from tests.augment import image_size_test
 from tests.data.sources import image_files
 
 RGB_JPEG = image_files.encode(image_files.noise(0, 40, 30), "JPEG")
@@ -266,6 +268,58 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         os.remove(source.paths[1])
         with self.assertRaisesRegex(tf.errors.NotFoundError, "001.png"):
             source.read(1)
+
+    @parameterized.parameters(0, 2**30)
+    def test_giants_are_left_out_and_do_not_count_as_broken(self, max_decoded_bytes):
+        self.enter_context(mock.patch.object(folder, "MAX_DECODED_BYTES", max_decoded_bytes))
+        self.enter_context(mock.patch.object(image_size, "MAX_PIXELS", 999))
+        image_files.write_pngs(os.path.join(self.dir, "ant"), 3)
+        image_files.write_pngs(os.path.join(self.dir, "bee"), 3)
+        for name in ("a.png", "b.bmp"):
+            kind = name[-3:].upper()
+            giant = image_files.encode(image_files.noise(0, 40, 25), kind)
+            image_files.write(giant, self.dir, "ant", name)
+        with self.assertLogs("absl", "WARNING") as logs:
+            source = folder.FolderSource(self.dir)
+        self.assertLen(logs.output, 1)
+        self.assertRegex(
+            source.notes[-1],
+            "Left out 2 files in .*, of more than .* pixels each: ant/a.png, ant/b.bmp; save a",
+        )
+        self.assertAllEqual(source.labels, [0, 0, 0, 1, 1, 1])
+        self.assertAllEqual(source.is_kept, [True] * 3 + [False] * 2 + [True] * 3)
+        self.assertAllEqual(source.read(3), image_files.noise(0))
+        for name in os.listdir(os.path.join(self.dir, "ant")):
+            if name.startswith("0"):
+                os.remove(os.path.join(self.dir, "ant", name))
+        with self.assertRaisesRegex(InputError, "^No image is left of .*/ant: Left out 2 files"):
+            folder.FolderSource(os.path.join(self.dir, "ant"))
+
+    def test_progressive_giants_are_broken_for_their_size(self):
+        for i in range(2):
+            image_files.write(image_size_test.giant_jpeg(True), self.dir, f"{i}.jpg")
+        with self.assertRaisesRegex(InputError, r"1.jpg \(65000 x 65000 px, too large for the me"):
+            folder.FolderSource(self.dir)
+
+    def test_what_is_no_file_keeps_nobody_waiting(self):
+        """A pipe, and a file larger than any decoder takes, which has no bytes on the disk."""
+        image_files.write_pngs(self.dir, 3)
+        os.mkfifo(os.path.join(self.dir, "pipe.jpg"))
+        with open(os.path.join(self.dir, "sparse.jpg"), "wb") as file:
+            file.truncate(2**40)
+        scan = file_scan.scan_files(self.dir, ["000.png", "pipe.jpg", "sparse.jpg", "."])
+        self.assertAllEqual(scan.is_good, [True, False, False, False])
+        source = folder.FolderSource(self.dir)
+        self.assertLen(source, 3)
+        self.assertRegex("".join(source.notes), "1 no file .pipe.jpg.*Skipped 1 of 4 .*sparse.jpg")
+
+    def test_videos(self):
+        image_files.write(b"", self.dir, "my film.MP4")
+        image_files.write(b"", self.dir, "b.mov")
+        with self.assertRaisesRegex(
+            InputError, "^No image in .*, but 2 videos, .* `ffmpeg -i b.mov -vf fps=1 [^.]*.jpg`"
+        ):
+            folder.FolderSource(self.dir)
 
     def test_no_image(self):
         image_files.write(b"", self.dir, "notes.txt")

@@ -2,9 +2,12 @@
 
 import io
 import os
+import re
 import tempfile
+from unittest import mock
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from etils import epath
 from PIL import Image
@@ -55,8 +58,9 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     # TFDS would look it up with importlib_resources, which it does not install.
     code_path = epath.Path(__file__)
-    # The i-th training image is noise(first_seed + i).
+    # The i-th training image is noise(first_seed + i), but for those that are broken.
     first_seed = 0
+    broken = ()
     BUILDER_CONFIGS = (
         tfds.core.BuilderConfig(name="fixed", description="One size."),
         tfds.core.BuilderConfig(name="free", description="Any size, no test split."),
@@ -81,6 +85,11 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
             generators["unlabelled"] = self._generate_examples(300, 5)
         return generators
 
+    def _make_image(self, seed, i):
+        if seed == self.first_seed and i in self.broken:
+            return io.BytesIO(encode(noise(seed + i), "PNG")[:-20])
+        return noise(seed + i)
+
     def _generate_examples(self, seed, count):
         secret = self.builder_config.name == "secret" and seed in (100, 300)
         for i in range(count):
@@ -88,7 +97,7 @@ class TinyPhotos(tfds.core.GeneratorBasedBuilder):
                 i,
                 {
                     "id": str(i),
-                    "image": noise(seed + i),
+                    "image": self._make_image(seed, i),
                     "label": -1 if secret else i % 2,
                 },
             )
@@ -103,3 +112,33 @@ def prepare_tiny_photos(data_dir, *configs, file_format=None):
 def load_tfds(name, split, data_dir, download=False):
     """One split by its name, as `open_splits` opens those that it chooses."""
     return tfds_source.load_split(tfds_source.make_builder(name, data_dir, download), name, split)
+
+
+def check_broken_images(test, file_format, kind):
+    """One of ten may be broken, and the next stands in for it; two are too many."""
+    for broken in ({4}, {4, 7}):
+        data_dir = make_temp_dir(test.addCleanup)
+        with mock.patch.object(TinyPhotos, "broken", broken):
+            prepare_tiny_photos(data_dir, "free", file_format=file_format)
+        source = load_tfds("tiny_photos/free", "train", data_dir)
+        test.assertIsInstance(source, kind)
+        images = tf.data.Dataset.range(10).map(source.read)
+        if len(broken) == 2:
+            with test.assertRaisesRegex(
+                tf.errors.OpError,
+                r"InputError: 2 of 10 images of tiny_photos/free:train are no readable images, "
+                r"more than 1%: \d, \d; .* delete .* prepare the data set anew",
+            ):
+                list(images)
+            continue
+        with test.assertLogs("absl", "WARNING") as logs:
+            sums = [int(tf.reduce_sum(tf.cast(image, tf.int32))) for image in images]
+        test.assertLen(logs.output, 1)
+        test.assertRegex(
+            logs.output[0],
+            r"Image \d of tiny_photos/free:train cannot be decoded; .* \(1 of 10 images\)",
+        )
+        known = [int(noise(i).astype(int).sum()) for i in range(10) if i not in broken]
+        test.assertEqual(sorted({*sums}), sorted(known))
+        place = int(re.search(r"Image (\d)", logs.output[0])[1])
+        test.assertEqual(sums[place], sums[(place + 1) % 10])

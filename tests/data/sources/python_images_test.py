@@ -4,6 +4,7 @@ from absl.testing import parameterized
 
 from csml_tf.data.sources import memory, python_images
 from csml_tf.errors import InputError
+from tests.augment import image_size_test
 from tests.data.sources import image_files
 
 
@@ -37,6 +38,19 @@ class MakeSourceTest(tf.test.TestCase, parameterized.TestCase):
         paths = [f"{folder}/002.png", f"{folder}/000.png"]
         source = self.check(paths, [image_files.noise(i) for i in (2, 0)], "2 files")
         self.assertEqual(source.paths, paths)
+
+    def test_files_that_are_broken_inside_or_too_large(self):
+        folder = image_files.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(folder, 1)
+        whole = image_files.encode(image_files.noise(0, 40, 30), "JPEG")
+        image_files.write(whole[:4] + bytes(600) + whole[604:], folder, "broken.jpg")
+        image_files.write(image_size_test.giant_png(), folder, "giant.png")
+        for name, message in (
+            ("broken.jpg", "1 of 2 files are missing or no whole images: .*broken.jpg; leave"),
+            ("giant.png", r"giant.png \(20000 x 20000 px, too large .* size\); leave them out"),
+        ):
+            with self.assertRaisesRegex(InputError, message):
+                python_images.make_source([f"{folder}/000.png", f"{folder}/{name}"])
 
     def test_a_source(self):
         source = memory.load_digits()

@@ -94,6 +94,9 @@ class RecordSourceTest(tf.test.TestCase):
         with self.assertRaisesRegex(tf.errors.OpError, r"InputError: Record \d of .* prepare it"):
             list(dataset)
 
+    def test_broken_images(self):
+        image_files.check_broken_images(self, "array_record", records.RecordSource)
+
     def test_missing_package(self):
         self.load()
         error = ImportError("No module named 'array_record'")

@@ -94,6 +94,9 @@ class LoadTfdsTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, message):
             image_files.load_tfds(name, "train", self.data_dir)
 
+    def test_broken_images(self):
+        image_files.check_broken_images(self, "tfrecord", memory.EncodedSource)
+
     def test_unknown_split(self):
         with self.assertRaisesRegex(InputError, "no split 'dev': it has test, train"):
             image_files.load_tfds("tiny_photos/fixed", "dev", self.data_dir)
