@@ -87,7 +87,7 @@ def open_found(name: str) -> Iterator[io.StringIO]:
     if path.resolve() in _being_read:
         raise InputError(f"{path} includes itself, on some way: take one include out.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # Notepad begins with a mark.
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The recipe {path} cannot be read ({error}): mend the file.") from error
     file = io.StringIO(place_includes(text, path))

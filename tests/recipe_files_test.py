@@ -43,6 +43,11 @@ class IncludesTest(absltest.TestCase):
         # By its own name the file of the current folder is meant.
         self.assertEqual(self.epochs("base/moco_v2.gin"), 7)
 
+    def test_as_notepad_writes_it(self):
+        path = self.folder / "mine.gin"
+        path.write_bytes(b'\xef\xbb\xbfinclude "quickstart.gin"\r\nEPOCHS = 4\r\n')
+        self.assertEqual(self.epochs("mine.gin"), 4)
+
     def test_then_the_current_folder(self):
         self.write("mine/first.gin", 'include "here.gin"\n')
         self.write("here.gin", "EPOCHS = 7\n")

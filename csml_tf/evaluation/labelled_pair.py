@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from csml_tf import features
+from csml_tf import amounts, features
 from csml_tf.errors import InputError
 
 
@@ -36,8 +36,9 @@ def check(train_source, test_source):
         is_named = names and unknown[0] < len(names)
         name = repr(names[unknown[0]]) if is_named else f"number {unknown[0]}"
         raise InputError(
-            f"{test_source.name} has {len(unknown)} class(es) that {train_source.name} lacks, "
-            f"the first is {name}: remove their images, or add some for training."
+            f"{test_source.name} has {amounts.count(len(unknown), 'class')} that "
+            f"{train_source.name} lacks, the first is {name}: remove their images, or "
+            "add some for training."
         )
     return int(classes[-1]) + 1
 

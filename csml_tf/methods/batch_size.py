@@ -1,5 +1,6 @@
 """Which batches a model can be trained on."""
 
+from csml_tf import amounts
 from csml_tf.errors import InputError
 from csml_tf.methods.cross_samples import CrossSamples
 from csml_tf.methods.method import Method
@@ -23,7 +24,7 @@ def check(
         ),
         (
             2 * replicas if cross_samples.pairs else 1,
-            f"give each of {replicas} replica(s) whole pairs",
+            f"give each of {amounts.count(replicas, 'replica')} whole pairs",
         ),
         (groups, f"be split into {groups} equal batch norm groups"),
     ):

@@ -147,7 +147,7 @@ class StepwiseModel(tf.keras.Model):
         missing = [name for name in self.view_names if name not in views]
         if missing:
             raise ValueError(
-                f"A batch lacks the view(s) {', '.join(missing)}: let the data set give a dict "
+                f"A batch lacks {', '.join(missing)}: let the data set give a dict "
                 f"of {', '.join(self.view_names)}."
             )
         return views

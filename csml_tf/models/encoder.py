@@ -4,6 +4,7 @@ import functools
 
 import tensorflow as tf
 
+from csml_tf import amounts
 from csml_tf.models import heads, split_batch_norm
 from csml_tf.models.backbones import contract, resnet
 
@@ -91,9 +92,10 @@ class MultiLevelEncoder(tf.keras.Model):
         together = self.bn_groups == 1 and accumulation_steps == 1
         if norms and self.bn_groups % parts and not together:
             raise ValueError(
-                f"{self.bn_groups} batch norm groups do not fall on {replicas} replica(s) with "
-                f"{accumulation_steps} accumulation step(s) each: choose BN_GROUPS as a "
-                f"multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
+                f"{self.bn_groups} batch norm groups do not fall on "
+                f"{amounts.count(replicas, 'replica')} with "
+                f"{amounts.count(accumulation_steps, 'accumulation step')} each: choose BN_GROUPS "
+                f"as a multiple of {parts}" + (", or 1." if accumulation_steps == 1 else ".")
             )
         split_batch_norm.divide_batch(self, parts)
 

@@ -295,7 +295,7 @@ def _confusion(data, cards, output, seed):
 def _settings(record):
     return (
         "<details><summary>config.gin: every setting that was in effect</summary>"
-        f"<pre>{html.escape(record.directory.config.read_text())}</pre></details>"
+        f"<pre>{html.escape(record.directory.config.read_text(encoding='utf-8'))}</pre></details>"
     )
 
 

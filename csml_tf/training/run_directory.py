@@ -53,7 +53,7 @@ def settings_of_earlier(path):
     """`RunDirectory.read_settings` of a run that may or may not be there; {} without one."""
     config, checkpoints = (pathlib.Path(path, name) for name in ("config.gin", "checkpoints"))
     has_begun = config.is_file() and _has_checkpoints(checkpoints)
-    return _settings(config.read_text()) if has_begun else {}
+    return _settings(_read(config)) if has_begun else {}
 
 
 class RunDirectory:
@@ -155,11 +155,11 @@ class RunDirectory:
 
     def read_settings(self):
         """{name: value} of `config.gin`, values as they are written there."""
-        return _settings(self.config.read_text())
+        return _settings(_read(self.config))
 
     def read_notes(self):
         """{name: text} of the comments "# Name: text" in `config.gin`: recipe, data set, code."""
-        return dict(_NOTE.findall(self.config.read_text())) if self.config.exists() else {}
+        return dict(_NOTE.findall(_read(self.config))) if self.config.exists() else {}
 
     def read_metrics(self):
         """The rows of `metrics.jsonl`, one dict per finished epoch.
@@ -168,7 +168,7 @@ class RunDirectory:
         checkpoint comes after the row, so that epoch is done again.
         """
         rows = []
-        lines = self.metrics.read_text().splitlines() if self.metrics.exists() else []
+        lines = _read(self.metrics).splitlines() if self.metrics.exists() else []
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
@@ -193,7 +193,10 @@ class RunDirectory:
 
     def summary(self):
         """One line about a finished run."""
-        row = self.read_metrics()[-1]
+        rows = self.read_metrics()
+        if not rows:  # Somebody has deleted them.
+            return f"{self.path}: the encoder is in {self.saved_model}"
+        row = rows[-1]
         knn = (
             f", kNN top-1 {row['knn_top1']:.2%} ({row['knn_protocol']})"
             if "knn_top1" in row
@@ -217,6 +220,15 @@ class RunDirectory:
 
 def _has_checkpoints(folder):
     return any(not path.is_dir() for path in folder.glob("ckpt-*"))
+
+
+def _read(path):
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): look at its rights."
+        ) from error
 
 
 def without_places(config_text):

@@ -47,7 +47,7 @@ def settle(
     open_knobs = [name for name, value in recipe.knobs.items() if value == automatic.OPEN]
     if not open_knobs:
         return recipe
-    kept = {name: ast.literal_eval(earlier[name]) for name in open_knobs if name in earlier}
+    kept = {name: _value(name, earlier[name]) for name in open_knobs if name in earlier}
     given = {name: value for name, value in recipe.knobs.items() if name not in open_knobs}
     _check_encoder(encoder, given)
     fitting = {name: encoder[name] for name in open_knobs if name in encoder}
@@ -87,6 +87,16 @@ def settle(
         elif name in choices and name not in kept and name not in unused:
             logging.info("%s = %r: %s", name, choices[name].value, choices[name].reason)
     return recipe
+
+
+def _value(name, text):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise InputError(
+            f"The run's config.gin has no value for {name} ({text}): bring the file back as it "
+            "was, or choose another --model_dir."
+        ) from error
 
 
 def _check_encoder(encoder, given):

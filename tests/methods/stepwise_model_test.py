@@ -124,7 +124,7 @@ class RefusalTest(tf.test.TestCase, parameterized.TestCase):
         views = make_views(["query", "key"])
         batches = tf.data.Dataset.from_tensor_slices(views).batch(BATCH)
         with self.assertRaisesRegex(
-            ValueError, r"lacks the view\(s\) neighbor_query, neighbor_key: .* query, key, "
+            ValueError, r"lacks neighbor_query, neighbor_key: .* query, key, "
         ):
             model.fit(batches, verbose=0)
 

@@ -30,7 +30,7 @@ class ByProbeTest(absltest.TestCase):
         for labels, reason in (
             (None, "needs labels"),
             ([0, 1, -1], "lacks some"),
-            ([0, 1, 3], "1 class.es. that dots lacks"),
+            ([0, 1, 3], "1 class that dots lacks"),
         ):
             with self.subTest(reason):
                 test = make_features([0, 1, 2], [0, 1, 2])

@@ -191,6 +191,15 @@ class RunDirectoryTest(parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "Line 2 of .*metrics.jsonl is no JSON"):
             self.directory.read_metrics()
 
+    def test_summary_without_metrics(self):
+        self.assertEqual(
+            self.directory.summary(), f"{self.path}: the encoder is in {self.path}/saved_model"
+        )
+
+    def test_settings_that_are_no_text(self):
+        self.directory.config.write_bytes(b"EPOCHS = 3\r\nDATASET = 'folder:caf\xe9'\r\n")
+        self.assertEqual(self.directory.read_settings()["EPOCHS"], "3")
+
     def test_summary(self):
         self.directory.append_metrics({"epoch": 3, "loss": 1.23456})
         self.assertStartsWith(self.directory.summary(), f"{self.path}: 3 epochs, loss 1.235; the")

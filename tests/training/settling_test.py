@@ -88,6 +88,11 @@ class SettleTest(absltest.TestCase):
         self.assertEqual(knobs["EPOCHS"], 132)  # An epoch takes 20 s and 5 s; there are 3312 s.
         self.assertIn("at 50 images a second (measured)", self.lines)
 
+    def test_config_that_somebody_has_edited(self):
+        for text in ("%MINE", "12 or so", "7 +"):
+            with self.assertRaisesRegex(InputError, "config.gin has no value for EPOCHS .*back"):
+                self.settle({"EPOCHS": "auto"}, {"EPOCHS": text})
+
     def test_other_knobs_have_no_automatic_value(self):
         with self.assertRaisesRegex(InputError, "SEED has no automatic value: give it one"):
             self.settle({"SEED": "auto"})

@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from csml_tf import setting_rules
+from csml_tf import amounts, setting_rules
 from csml_tf.data import balanced_draw
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -64,8 +64,8 @@ def draw(source, fraction, seed):
     if len(left_out):
         name = repr(source.class_names[left_out[0]]) if source.class_names else left_out[0]
         raise InputError(
-            f"--labels={fraction} of {source.name} is {len(drawn)} image(s) and leaves "
-            f"{len(left_out)} of {len(classes)} classes without any, the first is {name}: "
+            f"--labels={fraction} of {source.name} is {amounts.count(len(drawn), 'image')} and "
+            f"leaves {len(left_out)} of {len(classes)} classes without any, the first is {name}: "
             f"{1 / sizes.min():.2g} gives every class at least one."
         )
     return drawn

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import setting_rules
+from csml_tf import amounts, setting_rules
 from csml_tf.data import labelled_batches, pipeline
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -185,8 +185,8 @@ def _fit_batch(batch_size, source):
     fitting = min(batch_size, len(source)) // replicas * replicas
     if not fitting:
         raise InputError(
-            f"A batch of {min(batch_size, len(source))} image(s) cannot be spread over "
-            f"{replicas} replicas: raise --batch_size or --labels, or give --strategy=none."
+            f"A batch of {amounts.count(min(batch_size, len(source)), 'image')} cannot be spread "
+            f"over {replicas} replicas: raise --batch_size or --labels, or give --strategy=none."
         )
     return fitting
 
