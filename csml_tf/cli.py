@@ -11,6 +11,7 @@ VERBS = ("train", "evaluate", "extract", "export", "convert", "report", "benchma
 _PROGRAM = "csml-tf"
 _HELP = ("help", "-h", "-help", "--help", "--helpshort", "--helpfull")
 _EXIT_BAD_INPUT = 2
+_EXIT_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -37,9 +38,14 @@ def run(verb: str) -> None:
     Flags are global to a process and two verbs may have one of the same name, so only the
     module of this verb is imported.
     """
-    from csml_tf import command  # Here: it imports TensorFlow, which the help does not need.
+    try:
+        from csml_tf import command  # Here: it imports TensorFlow, which the help does not need.
 
-    command.run(importlib.import_module(f"csml_tf.verbs.{verb}"), f"{_PROGRAM} {verb}")
+        module = importlib.import_module(f"csml_tf.verbs.{verb}")
+    except KeyboardInterrupt:  # The imports take seconds.
+        print(f"{sys.argv[0]}: Interrupted before anything was done.", file=sys.stderr)
+        sys.exit(_EXIT_INTERRUPTED)
+    command.run(module, f"{_PROGRAM} {verb}")
 
 
 def describe() -> str:

@@ -1,5 +1,6 @@
 """How every verb starts and ends: one sentence for bad input, no traceback."""
 
+import contextlib
 import errno
 import io
 import logging as std_logging
@@ -20,6 +21,7 @@ from csml_tf.training.stop_signals import Stopped
 _EXIT_FAILED = 1
 _EXIT_BAD_INPUT = 2
 _EXIT_SIGNAL = 128  # And the number of the signal, as a shell says it.
+_EXIT_READER_LEFT = _EXIT_SIGNAL + 13  # SIGPIPE, which not every system has.
 # A disk that is full or may not be written to, and nothing that is wrong with the input.
 _STORAGE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -51,7 +53,12 @@ def run(verb: types.ModuleType, command: str) -> None:
             return _fail(_EXIT_BAD_INPUT, f"Unexpected arguments {argv[1:]}: see --help.")
         try:
             _read_flags(verb)
-            return verb.main(argv)
+            code = verb.main(argv)
+            sys.stdout.flush()
+            return code
+        except BrokenPipeError:  # Whoever read our lines has seen enough, such as `head`.
+            _close_stdout()
+            return _EXIT_READER_LEFT
         except Stopped as stop:
             return _fail(_EXIT_SIGNAL + stop.signal, str(stop))
         except KeyboardInterrupt:
@@ -154,6 +161,12 @@ def _is_of_storage(error):
         # Keras and gin raise what passes through them anew, "from None".
         error = error.__cause__ or error.__context__
     return False
+
+
+def _close_stdout():
+    """Python would complain at the end that what is left cannot be written."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(code, sentence):

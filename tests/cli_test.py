@@ -54,6 +54,12 @@ class MainTest(parameterized.TestCase):
         argv = ["csml-tf extract", "--model=m", "--help"]
         self.assertEqual(seen, [("csml_tf.verbs.extract", "csml-tf extract", argv)])
 
+    def test_interrupted_while_tensorflow_is_imported(self):
+        with mock.patch.object(cli.importlib, "import_module", side_effect=KeyboardInterrupt):
+            code, _, stderr = self.call("train")
+        self.assertEqual(code, 130)
+        self.assertEqual(stderr, "csml-tf train: Interrupted before anything was done.\n")
+
 
 class ProcessTest(absltest.TestCase):
     def test_overview_does_not_wait_for_tensorflow(self):

@@ -135,6 +135,12 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         ):
             command.run(make_verb(mock.Mock(side_effect=error)), "csml-tf one")
 
+    def test_reader_that_has_seen_enough(self):
+        """What `head` does to a verb that prints more: silence, and the code of SIGPIPE."""
+        with mock.patch.object(command, "_close_stdout") as close:
+            self.assertEqual(self.raises(BrokenPipeError()), (141, ""))
+        close.assert_called_once()
+
     def test_unexpected_argument(self):
         code, text = self.run_tool(lambda argv: None, ["tools/one.py", "extra"])
         self.assertEqual(

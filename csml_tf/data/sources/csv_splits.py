@@ -19,6 +19,7 @@ _PATHS = ("path", "file", "filename", "file_name", "filepath", "image", "image_p
 _LABELS = ("label", "class", "class_name", "category", "target")
 _SPLITS = ("split", "set", "subset")
 _ROWS_TRIED = 10
+_SEPARATORS = (",", ";", "\t", "\x1f")  # The last of them for lines that are a path each.
 
 
 def open_splits(dataset, data_dir=None, download=False):
@@ -130,8 +131,8 @@ def _read(path):
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = file.readlines()
         first_line = next(filter(str.strip, lines), "")
-        separators = [separator for separator in ",;\t" if separator in first_line]
-        reader = csv.reader(lines, delimiter=(separators or [","])[0])
+        directory = os.path.realpath(os.path.dirname(path))
+        reader = csv.reader(lines, delimiter=_find_separator(first_line, directory))
         table = [row for row in reader if any(map(str.strip, row))]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
@@ -165,7 +166,6 @@ def _read(path):
         column = columns.get(key)
         return row[column].strip() if column is not None and column < len(row) else ""
 
-    directory = os.path.realpath(os.path.dirname(path))
     rows = {
         (_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
         for row in table
@@ -196,9 +196,21 @@ def _read(path):
     return list(rows), notes
 
 
+def _find_separator(line, directory):
+    """What stands between the columns; names of files may hold some of it, too."""
+    for separator in _SEPARATORS:
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+        has_names = any(cell.lower() in _PATHS for cell in cells)
+        if has_names or (cells and os.path.isfile(os.path.join(directory, cells[0]))):
+            return separator
+    return next((separator for separator in _SEPARATORS if separator in line), ",")
+
+
 def _below(directory, path):
     """A path as the table has it, from `directory` on."""
     path = os.path.expanduser(path)
+    if "\\" in path and not os.path.exists(os.path.join(directory, path)):
+        path = path.replace("\\", "/")  # Of Windows.
     path = os.path.relpath(path, directory) if os.path.isabs(path) else path
     return path.replace(os.sep, "/")
 

@@ -52,6 +52,11 @@ def check(directory):
     Raises:
         InputError: if there is none.
     """
+    if os.path.isfile(directory):
+        raise InputError(
+            f"{os.path.abspath(directory)} is a file and no folder: give the folder that holds it, "
+            "unpack it where it is an archive, or say csv:FILE for a list of images."
+        )
     if not os.path.isdir(directory):
         raise InputError(
             f"There is no folder {os.path.abspath(directory)}: check the path after `folder:`."

@@ -46,6 +46,20 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
         rows = f"path,label\n{self.rows(['a', 'b'])}".replace(",", separator)
         self.assertAllEqual(self.open(rows).split("pretrain").labels, [0, 1])
 
+    @parameterized.parameters(
+        ("bad;name.png,ant", ["ant"]),
+        ("a, b.png;ant", ["ant"]),
+        ('"a, b.png",ant', ["ant"]),
+        ("a, b.png", None),
+        ("images\\000.png,ant\r\nimages\\001.png,bee\r\n", ["ant", "bee"]),
+    )
+    def test_names_that_hold_separators(self, text, classes):
+        for name in ("bad;name.png", "a, b.png"):
+            image_files.write(image_files.encode(image_files.noise(0), "PNG"), self.dir, name)
+        source = self.open(text).split("pretrain")
+        self.assertEqual(source.class_names, classes and tuple(classes))
+        self.assertAllEqual(source.read(0), image_files.noise(0))
+
     def test_numbers_are_sorted_as_numbers(self):
         self.assertEqual(
             self.open(self.rows(["10", "9", "2"])).split("pretrain").class_names, ("2", "9", "10")

@@ -326,6 +326,11 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "No image in .* .jpeg"):
             folder.FolderSource(self.dir)
 
+    def test_a_file_in_place_of_a_folder(self):
+        path = image_files.write(PNG, self.dir, "a.png")
+        with self.assertRaisesRegex(InputError, "a.png is a file and no folder: .* csv:FILE"):
+            folder.FolderSource(path)
+
     def test_no_folder(self):
         with self.assertRaisesRegex(InputError, "no folder .*nowhere"):
             folder.FolderSource(os.path.join(self.dir, "nowhere"))
