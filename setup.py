@@ -68,10 +68,13 @@ setuptools.setup(
         "importlib_resources>=5.0",  # TFDS 4.9.10 downloads with it and does not ask for it.
         f"tensorflow-metadata<1.17; {HOME}",  # Later ones want a protobuf that breaks TFDS.
         f"numpy<2; {HOME}",
+        f"numpy; {LATER}",
+        "protobuf",  # In the versions that TensorFlow asks for.
         # TensorBoard and TF Hub import pkg_resources, gone in later ones.
         "setuptools>=77.0.3,<81",
         "gin-config>=0.5",
         "absl-py>=1.0",
+        "h5py>=2.9",
         "scikit-learn>=1.0",  # Its digits are the quickstart's images.
         "scipy>=1.7",
         "tqdm>=4.60",

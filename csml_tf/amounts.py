@@ -12,8 +12,8 @@ def count(number: int, noun: str) -> str:
         noun: what one of them is called.
 
     Example:
-        >>> count(1, "class"), count(2, "class"), count(9469, "image"), count(2, "query")
-        ('1 class', '2 classes', '9,469 images', '2 queries')
+        >>> count(1, "class"), count(2, "class"), count(9469, "image"), count(2, "epoch")
+        ('1 class', '2 classes', '9,469 images', '2 epochs')
     """
     return f"{number:,} {noun if number == 1 else _plural(noun)}"
 
@@ -45,6 +45,4 @@ def megabytes(num_bytes: float) -> str:
 
 
 def _plural(noun):
-    if noun.endswith(("s", "x", "ch")):
-        return f"{noun}es"
-    return f"{noun[:-1]}ies" if noun.endswith(("ry", "ty")) else f"{noun}s"
+    return f"{noun}es" if noun.endswith(("s", "x", "tch")) else f"{noun}s"

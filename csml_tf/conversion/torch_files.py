@@ -19,7 +19,8 @@ from csml_tf.errors import InputError
 _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 # Settings and figures that codes keep beside the weights.
 _PLAIN = re.compile(
-    r"numpy(\._?core)?\.multiarray\.scalar|numpy\.dtype|numpy\.dtypes\.\w+|_codecs\.encode"
+    r"numpy(\._?core)?\.multiarray\.(scalar|_reconstruct)|numpy\.(ndarray|dtype)|numpy\.dtypes\.\w+"
+    r"|_codecs\.encode"
     r"|omegaconf\.[\w.]+|typing\.\w+|pathlib\.\w+|datetime\.\w+|uuid\.UUID"
     r"|(__builtin__|builtins)\.(list|dict|set|tuple|int|float|str|bool|object)"
 )

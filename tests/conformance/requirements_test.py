@@ -7,7 +7,7 @@ import unittest
 from unittest import mock
 
 import setuptools
-from absl.testing import absltest
+from absl.testing import absltest, parameterized
 from packaging.requirements import Requirement
 
 from tests.conformance import imports_test
@@ -17,10 +17,11 @@ DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
     "gin": "gin-config",
-    "google": "protobuf",  # TensorFlow brings it.
+    "google": "protobuf",
     "sklearn": "scikit-learn",
 }
-BROUGHT_BY_TENSORFLOW = {"protobuf"}
+# Where Python has no wheels of it, a stated fallback says so.
+ONLY_ON_THE_HOME_STACK = {"tensorflow-addons"}
 # Whoever wants one of these extras imports it inside of a function, and says what to install.
 EXTRAS = {
     "matplotlib": "reports",
@@ -29,7 +30,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "torch": "torch",
 }
-# Imported only where it is wanted.
+# Of which one is imported only where it is wanted.
 WHOLE_MODULES_OF_EXTRAS = "csml_tf/reports/"
 
 
@@ -41,8 +42,14 @@ def read_setup():
     return called.call_args.kwargs
 
 
-def names_of(requirements):
-    return {Requirement(text).name for text in requirements}
+def names_of(requirements, python_version="3.11"):
+    """What is asked for on Linux by a Python, {name}."""
+    environment = {
+        **{"python_version": python_version, "sys_platform": "linux", "extra": ""},
+        "platform_machine": "x86_64",
+    }
+    parsed = map(Requirement, requirements)
+    return {each.name for each in parsed if not each.marker or each.marker.evaluate(environment)}
 
 
 def distribution(name):
@@ -58,28 +65,30 @@ def third_party(source, path):
 
 
 @unittest.skipIf(sys.version_info < (3, 10), "Python 3.9 does not list its own modules.")
-class RequirementsTest(absltest.TestCase):
+class RequirementsTest(parameterized.TestCase):
     @classmethod
     def setUpClass(cls):
         super().setUpClass()
         cls.setup = read_setup()
-        cls.required = names_of(cls.setup["install_requires"]) | BROUGHT_BY_TENSORFLOW
         cls.sources = {
             path: source
             for path, source in imports_test.project_files()
             if path.startswith("csml_tf/")
         }
 
-    def test_every_import_is_asked_for(self):
+    @parameterized.parameters("3.9", "3.11", "3.12", "3.13")
+    def test_every_import_is_asked_for(self, python_version):
+        required = names_of(self.setup["install_requires"], python_version)
+        known = required | {*EXTRAS} | ONLY_ON_THE_HOME_STACK
         for path, source in self.sources.items():
-            unknown = third_party(source, path) - self.required
-            self.assertEmpty(unknown - {*EXTRAS}, f"{path} imports them, and setup.py lacks them.")
+            unknown = third_party(source, path) - known
+            self.assertEmpty(unknown, f"{path} imports them, and setup.py lacks them.")
 
     def test_extras_are_those_of_setup(self):
         extras = self.setup["extras_require"]
         for name, extra in EXTRAS.items():
             self.assertIn(name, names_of(extras[extra]))
-            self.assertNotIn(name, self.required)
+            self.assertNotIn(name, names_of(self.setup["install_requires"]))
 
     def test_extras_are_imported_where_they_are_wanted(self):
         for path, source in self.sources.items():

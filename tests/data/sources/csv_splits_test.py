@@ -95,7 +95,7 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
     def test_repeated_rows(self):
         opened = self.open(self.rows(["a", "b"]) + self.rows(["a"]))
         self.assertLen(opened.split("pretrain"), 2)
-        self.assertRegex(opened.notes[0], "1 repeated rows")
+        self.assertRegex(opened.notes[0], "1 repeated row is left out")
 
     def test_an_image_in_several_rows_is_said(self):
         opened = self.open(self.rows(["a", "b"]) + self.rows(["b"]))
@@ -123,7 +123,7 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_unknown_test_class(self):
         rows = "path,label,split\nimages/000.png,a,train\nimages/001.png,b,test\n"
-        with self.assertRaisesRegex(InputError, "1 classes of the test rows .*training: b"):
+        with self.assertRaisesRegex(InputError, "1 class of the test rows .*training: b"):
             self.open(rows).split("test")
 
     def test_no_table(self):

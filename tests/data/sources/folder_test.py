@@ -8,7 +8,7 @@ from absl.testing import parameterized
 from PIL import Image
 
 from csml_tf.augment import image_size
-from csml_tf.data.sources import file_scan, folder, unchecked_folder
+from csml_tf.data.sources import broken_images, file_scan, folder, unchecked_folder
 from csml_tf.errors import InputError
 from tests.augment import image_size_test
 from tests.data.sources import image_files
@@ -213,7 +213,7 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
         image_files.write(BROKEN_INSIDE, self.dir, "999.jpg")
         source = folder.FolderSource(self.dir)
         self.assertAllEqual(source.read(100), image_files.noise(0))
-        with mock.patch.object(folder.FolderSource, "_check", side_effect=AssertionError):
+        with mock.patch.object(broken_images.StandIns, "_check", side_effect=AssertionError):
             self.assertAllEqual(source.read(100), image_files.noise(0))
 
     @mock.patch.object(folder, "MAX_DECODED_BYTES", 0)
