@@ -7,6 +7,7 @@ from typing import Union
 from csml_tf.errors import InputError
 
 _FOLDER = "folder:"
+_PATTERN_SIGNS = "*?[\\"
 
 
 def expand(path: Union[str, os.PathLike], what: str = "The path") -> str:
@@ -43,6 +44,23 @@ def expand_home(path: Union[str, os.PathLike]) -> str:
     path = os.fsdecode(path)
     prefix = _FOLDER if path.startswith(_FOLDER) else ""
     return prefix + os.path.expanduser(path[len(prefix) :])
+
+
+def check_no_pattern(path: Union[str, os.PathLike], what: str) -> None:
+    """Raises `InputError` for a place that TensorFlow would write to, and not find again.
+
+    It takes a path with one of these signs for a pattern when it reads a checkpoint or a model.
+
+    Args:
+        path: of a folder, as it was given.
+        what: it is of, for the error.
+    """
+    found = [sign for sign in _PATTERN_SIGNS if sign in os.fspath(path).replace(os.sep, "/")]
+    if found:
+        raise InputError(
+            f"{what} {os.fspath(path)} has {' and '.join(found)} in its name, which TensorFlow "
+            "takes for a pattern and so does not find it again: choose another, or rename it."
+        )
 
 
 def cache_home() -> pathlib.Path:

@@ -54,6 +54,14 @@ class PlacesTest(parameterized.TestCase):
         self.assertFalse(places.is_inside(folder, folder / "a"))
         self.assertFalse(places.is_inside(folder / "ab", folder / "a"))
 
+    def test_what_tensorflow_takes_for_a_pattern(self):
+        for path, sign in (("runs/[1]", r"\["), ("a*/b", r"\*"), ("why?", r"\?"), ("a\\b", r"\\")):
+            with self.assertRaisesRegex(
+                InputError, f"^The run .* has {sign} in its name, .* choose"
+            ):
+                places.check_no_pattern(path, "The run")
+        places.check_no_pattern("runs (1)/ü b%, {c}]", "The run")
+
 
 if __name__ == "__main__":
     absltest.main()

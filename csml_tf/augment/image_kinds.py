@@ -232,11 +232,12 @@ def _decode_gif(encoded):
 
 def _decode_bmp(encoded):
     checked = _check_sides(encoded, 18, little_endian=True)
-    return tf.cond(
-        tf.equal(_read_integer(checked, 28, tf.uint16), 8),
-        lambda: _decode_palette_bmp(checked),
-        lambda: _decode_plain(checked),
-    )
+    bits = _read_integer(checked, 28, tf.uint16)
+    cases = [
+        (tf.equal(bits, 8), lambda: _decode_palette_bmp(checked)),
+        (bits < 24, lambda: _decode_foreign(checked)),  # TensorFlow knows them not.
+    ]
+    return tf.case(cases, default=lambda: _decode_plain(checked))
 
 
 def _decode_palette_bmp(encoded):
@@ -252,7 +253,7 @@ def _decode_palette_bmp(encoded):
 
 def _decode_foreign(encoded):
     image = bytes_call.call(_decode_by_pillow, encoded, tf.uint8)
-    message = "A WebP, TIFF, HEIC or AVIF file that cannot be decoded here."
+    message = "A file for Pillow that cannot be decoded here."
     is_decoded = tf.debugging.assert_greater(tf.size(image), 0, message=message)
     with tf.control_dependencies([] if is_decoded is None else [is_decoded]):
         return tf.ensure_shape(tf.identity(image), [None, None, 3])

@@ -6,7 +6,6 @@ plain data beside the weights, such as settings of OmegaConf, it makes nothing.
 """
 
 import argparse
-import collections
 import pickle
 import re
 import warnings
@@ -20,11 +19,17 @@ _REFUSED = re.compile(r"GLOBAL ([\w.]+)")
 # Settings and figures that codes keep beside the weights.
 _PLAIN = re.compile(
     r"numpy(\._?core)?\.multiarray\.(scalar|_reconstruct)|numpy\.(ndarray|dtype)|numpy\.dtypes\.\w+"
-    r"|_codecs\.encode"
+    r"|numpy\.random\.[\w.]+|_codecs\.encode"
     r"|omegaconf\.[\w.]+|typing\.\w+|pathlib\.\w+|datetime\.\w+|uuid\.UUID"
-    r"|(__builtin__|builtins)\.(list|dict|set|tuple|int|float|str|bool|object)"
+    r"|builtins\.(list|dict|set|frozenset|tuple|int|float|complex|str|bool|bytes|bytearray|object)"
+    r"|builtins\.(slice|range|Ellipsis)"
 )
 _MAX_KINDS = 50
+# What PyTorch's versions raise at files that are damaged; a RecursionError is a RuntimeError.
+_NO_CHECKPOINT = (
+    *(RuntimeError, ValueError, EOFError, KeyError, TypeError),
+    *(AttributeError, OSError),
+)
 
 
 def read(path):
@@ -49,8 +54,7 @@ def read(path):
         _collect(torch, content, "", tensors)
     except pickle.UnpicklingError as error:
         raise _explain(path, error) from error
-    except (RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError) as error:
-        # A RecursionError is a RuntimeError.
+    except _NO_CHECKPOINT as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -87,22 +91,40 @@ class _Ignored:
         pass
 
 
+def _make_dict(*args):
+    return {}
+
+
+# PyTorch knows it by these names, and fills a plain dictionary only.
+_make_dict.__module__, _make_dict.__name__ = "collections", "defaultdict"
+_make_dict.__qualname__ = _make_dict.__name__
+
+
 def _load(torch, path):
     """The file's content; what is plain data by its name is `_Ignored`, whose code is ours."""
-    # What SwAV and DINO keep beside their weights; both have no code that would run.
-    known = [argparse.Namespace, collections.defaultdict]
+    # What SwAV and DINO keep beside their weights; this has no code that would run.
+    known = [argparse.Namespace, _make_dict]
     while True:
         try:
             with torch.serialization.safe_globals(known), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Of old storage classes.
                 return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
-            refused = _REFUSED.search(str(error))
-            if not refused or not _PLAIN.fullmatch(refused[1]) or len(known) > _MAX_KINDS:
+            refused = _find_refused(error)
+            if not refused or not _PLAIN.fullmatch(refused) or len(known) > _MAX_KINDS:
                 raise
-            module, _, name = refused[1].rpartition(".")
+            module, _, name = refused.rpartition(".")
             # PyTorch knows a class by these two names, and makes ours in place of theirs.
             known.append(type(name, (_Ignored,), {"__module__": module}))
+
+
+def _find_refused(error):
+    """The name of what a file asks for and PyTorch refuses, with its module; None for others."""
+    found = _REFUSED.search(str(error))
+    if found is None:
+        return None
+    # PyTorch leaves the module of what is built in out.
+    return found[1] if "." in found[1] else f"builtins.{found[1]}"
 
 
 def _import_torch():
@@ -139,14 +161,16 @@ def _to_numpy(torch, name, tensor):
 
 
 def _explain(path, error):
-    refused = _REFUSED.search(str(error))
+    refused = _find_refused(error)
     if refused:
         return InputError(
-            f"{path} asks for {refused[1]}, and only tensors and plain containers are loaded, "
+            f"{path} asks for {refused}, and only tensors and plain containers are loaded, "
             "because anything else could run code: save its state_dict() alone, where you trust "
             "the file."
         )
+    detail = str(error).partition("WeightsUnpickler error:")[2].strip() or str(error)
     return InputError(
-        f"{path} is no PyTorch checkpoint, or a damaged one ({errors.first_line(error)[:80]}): "
-        "fetch it again."
+        f"{path} is no PyTorch checkpoint, a damaged one, or written with another pickle protocol "
+        f"than PyTorch's own, 2 ({errors.first_line(detail)[:80]}): fetch it again, or save its "
+        "state_dict() alone with torch.save."
     )

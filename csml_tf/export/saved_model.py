@@ -7,7 +7,7 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import errors, whole_files
+from csml_tf import errors, places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
 from csml_tf.models import heads, layer_copies
@@ -103,6 +103,7 @@ def export(encoder, directory, mean, std, card, training_state=None):
         card: dict of plain values, kept in the SavedModel; see `model_card`.
         training_state: {name: array} or None, kept there too; see `read_training_state`.
     """
+    places.check_no_pattern(directory, "The folder")
     model, _ = make_export_models(encoder, mean, std)
     with whole_files.new_folder(directory, "choose another") as folder:
         save(model, folder)

@@ -8,7 +8,7 @@ import re
 
 from absl import logging
 
-from csml_tf import amounts, code_version, errors, whole_files
+from csml_tf import amounts, code_version, errors, places, whole_files
 from csml_tf.errors import InputError
 
 # Tells the images of a run from others; beside the recipe's settings in config.gin.
@@ -63,10 +63,11 @@ class RunDirectory:
         path: of the folder; made when missing.
 
     Raises:
-        InputError: if the folder cannot be made.
+        InputError: if the folder cannot be made, or TensorFlow could not read from it.
     """
 
     def __init__(self, path):
+        places.check_no_pattern(path, "The run directory")
         self.path = pathlib.Path(path)
         self.config = self.path / "config.gin"
         self.checkpoints = self.path / "checkpoints"

@@ -153,6 +153,7 @@ def find_saved_model(id_or_dir, trust_model=False):
     directory = pathlib.Path(places.expand(id_or_dir, "The model"))
     for candidate in (directory, directory / "saved_model"):
         if (candidate / "saved_model.pb").exists():
+            places.check_no_pattern(candidate, "The model")
             if not trust_model:
                 trust.check(candidate)
             return candidate

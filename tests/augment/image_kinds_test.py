@@ -79,6 +79,12 @@ class ImageKindsTest(tf.test.TestCase, parameterized.TestCase):
         ):
             self.assertAllEqual(geometric.decode_image(encoded), expected)
 
+    @parameterized.parameters("1", "L", "P", "RGB", "RGBA")
+    def test_bmp_of_any_depth(self, mode):
+        image = Image.fromarray(PIXELS).convert(mode)
+        expected = np.asarray(image.convert("RGB"))
+        self.assertAllEqual(geometric.decode_image(encode(image, "BMP")), expected)
+
     def test_floats_are_scaled_by_their_range(self):
         pixels = np.linspace(-3, 7, 120, dtype=np.float32).reshape(12, 10)
         actual = geometric.decode_image(encode(pixels, "TIFF")).numpy()[..., 0]

@@ -2,6 +2,7 @@ import argparse
 import collections
 import contextlib
 import datetime
+import functools
 import pathlib
 import pickle
 import sys
@@ -125,11 +126,35 @@ class TorchFilesTest(parameterized.TestCase):
         content = {
             "state_dict": collections.defaultdict(list, a=torch.ones([2])),
             "best": np.float64(0.5),
+            "history": np.arange(3),
+            "random": np.random.default_rng(0),
             "path": pathlib.PurePosixPath("x"),
             "when": datetime.date(2020, 1, 1),
+            "args": argparse.Namespace(deep=argparse.Namespace(layers={1}), part=slice(3)),
         }
+        with contextlib.suppress(ImportError):
+            from omegaconf import OmegaConf
+
+            content["config"] = OmegaConf.create({"a": [1, {"b": "${a}"}], "c": None})
         torch.save(content, self.path)
         self.assertEqual([*self.read()], ["state_dict.a"])
+
+    @NEEDS_TORCH
+    @parameterized.parameters(
+        (functools.partial(int, base=2), "functools.partial"), (print, "builtins.print")
+    )
+    def test_functions_beside_the_weights(self, function, name):
+        torch.save({"state_dict": {"a": torch.ones([2])}, "f": function}, self.path)
+        with self.assertRaisesRegex(InputError, f"asks for {name}, and only tensors"):
+            self.read()
+
+    @NEEDS_TORCH
+    def test_another_pickle_protocol(self):
+        torch.save({"a": torch.ones([2])}, self.path, pickle_protocol=4)
+        with self.assertRaisesRegex(
+            InputError, r"pickle protocol than PyTorch's own, 2 \(Unsupported operand \d+\): .*save"
+        ):
+            self.read()
 
     @NEEDS_TORCH
     def test_nested_deeper_than_python_can_follow(self):
@@ -145,11 +170,12 @@ class TorchFilesTest(parameterized.TestCase):
         """With a stand-in for PyTorch, which says what it would have to import."""
         given = []
         names = ["omegaconf.dictconfig.DictConfig", "numpy._core.multiarray.scalar", "typing.Any"]
+        names.append("list")  # Of what is built in it says no module.
 
         def load(path, **options):
             known = {f"{kind.__module__}.{kind.__name__}": kind for kind in given[-1]}
             for name in names:
-                if name not in known:
+                if name not in known and f"builtins.{name}" not in known:
                     raise pickle.UnpicklingError(f"Unsupported global: GLOBAL {name} was not")
             made = known[names[0]](1, a=2)
             made.__setstate__({"b": 3})
@@ -166,11 +192,11 @@ class TorchFilesTest(parameterized.TestCase):
             for name in (
                 "os.system",
                 "builtins.eval",
-                "omegaconf",
+                "omegaconf.",
                 "numpy.load",
                 "builtins.getattr",
             ):
-                names.append(name)
+                names.append(name.removeprefix("builtins."))
                 with self.assertRaisesRegex(InputError, f"asks for {name}, and only tensors"):
                     torch_files.read(self.path)
                 names.pop()

@@ -37,6 +37,9 @@ class RunDirectoryTest(parameterized.TestCase):
         (self.path / "file").write_text("")
         with self.assertRaisesRegex(InputError, "cannot be made .*another with --model_dir"):
             RunDirectory(self.path / "file")
+        with self.assertRaisesRegex(InputError, r"takes for a pattern .*choose another"):
+            RunDirectory(self.path / "run [1]")
+        self.assertFalse((self.path / "run [1]").exists())
 
     def begin(self, config=CONFIG):
         """A run that has something to go on from."""

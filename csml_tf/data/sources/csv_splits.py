@@ -130,6 +130,8 @@ def _read(path):
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             lines = file.readlines()
+        if any("\0" in line for line in lines):
+            raise csv.Error("it holds zero bytes")
         first_line = next(filter(str.strip, lines), "")
         directory = os.path.realpath(os.path.dirname(path))
         reader = csv.reader(lines, delimiter=_find_separator(first_line, directory))
@@ -212,7 +214,9 @@ def _below(directory, path):
     if "\\" in path and not os.path.exists(os.path.join(directory, path)):
         path = path.replace("\\", "/")  # Of Windows.
     path = os.path.relpath(path, directory) if os.path.isabs(path) else path
-    return path.replace(os.sep, "/")
+    path = path.replace(os.sep, "/")
+    # One name for one file; what ".." leads to is the system's to say.
+    return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def _numbers_first(name):

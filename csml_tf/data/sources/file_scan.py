@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import stat
 import zlib
 from concurrent import futures
 
@@ -66,8 +67,10 @@ def scan_files(directory, files):
 def _scan_file(path):
     try:
         with image_kinds.open_file(path) as file:
-            head = file.read(image_kinds.HEAD_BYTES) or b""
-            size = file.seek(0, os.SEEK_END)
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):  # A device may have no end.
+                return 0, 0, _BAD
+            head, size = file.read(image_kinds.HEAD_BYTES), status.st_size
             file.seek(max(0, size - _TAIL_BYTES))
             tail = file.read(_TAIL_BYTES)
             kind = image_kinds.find_kind(head)

@@ -33,6 +33,8 @@ def parse(dataset, known):
     """
     start, _, path = dataset.partition(":")
     kind, *options = start.split("+")
+    if not path:
+        raise InputError(f"{dataset!r} names no place: write its path behind the colon.")
     for option in options:
         if option not in known:
             raise InputError(

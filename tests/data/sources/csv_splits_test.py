@@ -46,6 +46,21 @@ class CsvSplitsTest(tf.test.TestCase, parameterized.TestCase):
         rows = f"path,label\n{self.rows(['a', 'b'])}".replace(",", separator)
         self.assertAllEqual(self.open(rows).split("pretrain").labels, [0, 1])
 
+    def test_zero_bytes(self):
+        for text in ("images/000.png,a\nimages/001.png\0,b\n", "i\0m\0,\0"):
+            with self.assertRaisesRegex(InputError, "it holds zero bytes.: .* needs UTF-8 text"):
+                self.open(text)
+
+    def test_one_file_has_one_name(self):
+        opened = self.open(f"./images/000.png\nimages//000.png\n{self.dir}/images/000.png\n")
+        self.assertLen(opened.split("pretrain"), 1)
+        self.assertIn("2 repeated rows are left out", opened.notes[0])
+
+    def test_nothing_behind_the_colon(self):
+        for dataset in ("csv:", "folder:", "folder+top:"):
+            with self.assertRaisesRegex(InputError, f"'{dataset.replace('+', '.')}' names no pl"):
+                catalog.open_dataset(dataset)
+
     @parameterized.parameters(
         ("bad;name.png,ant", ["ant"]),
         ("a, b.png;ant", ["ant"]),

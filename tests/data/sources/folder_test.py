@@ -302,13 +302,14 @@ class FolderSourceTest(tf.test.TestCase, parameterized.TestCase):
             folder.FolderSource(self.dir)
 
     def test_what_is_no_file_keeps_nobody_waiting(self):
-        """A pipe, and a file larger than any decoder takes, which has no bytes on the disk."""
+        """A pipe, a device, and a file larger than any decoder takes with no byte on the disk."""
         image_files.write_pngs(self.dir, 3)
         os.mkfifo(os.path.join(self.dir, "pipe.jpg"))
         with open(os.path.join(self.dir, "sparse.jpg"), "wb") as file:
             file.truncate(2**40)
-        scan = file_scan.scan_files(self.dir, ["000.png", "pipe.jpg", "sparse.jpg", "."])
-        self.assertAllEqual(scan.is_good, [True, False, False, False])
+        names = ["000.png", "pipe.jpg", "sparse.jpg", ".", "/dev/zero"]
+        scan = file_scan.scan_files(self.dir, names)
+        self.assertAllEqual(scan.is_good, [True, False, False, False, False])
         source = folder.FolderSource(self.dir)
         self.assertLen(source, 3)
         self.assertRegex("".join(source.notes), "1 no file .pipe.jpg.*Skipped 1 of 4 .*sparse.jpg")
