@@ -5,6 +5,7 @@ from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from absl.testing import parameterized
 
 from csml_tf import run_cards, runs
@@ -170,12 +171,14 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(card["curve"], 1)
 
     @parameterized.parameters(
-        (Progress(), "", 10 * 20, 9),
+        (Progress(), "to go, until", 10 * 20, 9),
         (Progress(3), "Going on from .* after epoch 3.", 7 * 20, 6),
         (Progress(3, step=5), "Going on from .* after step 5 of epoch 4.", 7 * 20 - 5, 6),
         (Progress(10), "is finished: 10 epochs are done.", None, None),
     )
     def test_dry_run_is_of_what_is_left(self, progress, said, steps_left, epochs_left):
+        self.addCleanup(logging.set_verbosity, logging.get_verbosity())
+        logging.set_verbosity(logging.INFO)
         assembled = mock.Mock(num_steps=20)
         assembled.parts = mock.Mock(epochs=10, global_batch_size=64)
         recipe = self.make_recipe(assemble=lambda *_: assembled)
