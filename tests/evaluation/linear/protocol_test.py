@@ -173,7 +173,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         for sources, message in (
             ((nameless, train), "needs labels, and nameless has none"),
             ((lonely, train), "lonely has one class only"),
-            ((train, foreign), r"foreign has 1 class\(es\) that train lacks"),
+            ((train, foreign), r"foreign has 1 class that train lacks"),
         ):
             with self.assertRaisesRegex(InputError, message):
                 self.measure(sources)

@@ -58,7 +58,7 @@ class ChooseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rejects_a_class_without_a_label(self):
         with self.assertRaisesRegex(
-            InputError, r"--labels=0.01 of squares is 2 image\(s\) and leaves 2 of 4 .*: 0.02 gives"
+            InputError, r"--labels=0.01 of squares is 2 images and leaves 2 of 4 .*: 0.02 gives"
         ):
             labelled_subset.choose(self.source, 0.01)
         labelled_subset.choose(self.source, 0.02)
