@@ -56,6 +56,10 @@ class Epoch:
         self._best = BestEncoder(directory)
         self._health = Health(assembled)
         self._clock = StepClock(assembled.num_steps, self._announce_end)
+        # {name: kNN accuracy} of what needs no training, from the epoch that has measured it on.
+        rows = directory.read_metrics()
+        known = (row["knn_baselines"] for row in rows if "knn_baselines" in row)
+        self._baselines: dict[str, float] = next(known, {})
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
@@ -147,12 +151,24 @@ class Epoch:
                 if isinstance(value, (int, float, np.floating)):
                     tf.summary.scalar(name, value)
         self._board.flush()
+        self._baselines = row.get("knn_baselines", self._baselines)
         accuracies = ["knn_top1", "linear_top1"]
         shown = ["loss", *accuracies, *health.FIGURES]
         shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
-        figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
+        figures = [
+            f"{name} {row[name]:.4g}{self._what_is_ahead(row[name]) if name == 'knn_top1' else ''}"
+            for name in shown
+            if row.get(name) is not None
+        ]
         epochs = self._assembled.parts.epochs
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
+
+    def _what_is_ahead(self, knn_top1):
+        """The text " (behind pixels, 0.98)" where the best baseline is ahead, else none."""
+        name = max(self._baselines, key=self._baselines.get, default=None)
+        if name is None or self._baselines[name] <= knn_top1:
+            return ""
+        return f" (behind {name.replace('_', ' ')}, {self._baselines[name]:.4g})"
 
 
 def _measure(monitor, encoder, epoch):
