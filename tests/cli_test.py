@@ -55,14 +55,26 @@ class MainTest(parameterized.TestCase):
         self.assertEqual(seen, [("csml_tf.verbs.extract", "csml-tf extract", argv)])
 
 
+_FLAGS_ALONE = """
+import importlib, sys
+from absl import flags
+from csml_tf import InputError, cli, command
+
+cli.describe()
+for verb in cli.VERBS:
+    importlib.import_module(f"csml_tf.verbs.{verb}")
+    for name in [*flags.FLAGS]:  # Two verbs may have one of the same name.
+        delattr(flags.FLAGS, name)
+print(*(name for name in ("tensorflow", "gin", "scipy", "matplotlib") if name in sys.modules))
+"""
+
+
 class ProcessTest(absltest.TestCase):
-    def test_overview_does_not_wait_for_tensorflow(self):
-        program = (
-            "import sys; from csml_tf import cli, InputError; cli.describe();"
-            "print(*(name in sys.modules for name in ('tensorflow', 'gin')))"
+    def test_help_does_not_wait_for_tensorflow(self):
+        printed = subprocess.run(
+            [sys.executable, "-c", _FLAGS_ALONE], capture_output=True, text=True
         )
-        printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-        self.assertEqual(printed.stdout, "False False\n", printed.stderr)
+        self.assertEqual((printed.stdout, printed.stderr), ("\n", ""))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import inspect
 import time
 
-from csml_tf import setting_rules
+from csml_tf import choices, setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn, protocol_card
 from csml_tf.evaluation.linear import cached as linear_cached
@@ -20,7 +20,7 @@ _PROTOCOLS = {
     "retrieval": retrieval.measure,
     "semi_supervised": semi_supervised.measure,
 }
-NAMES = tuple(_PROTOCOLS)
+NAMES = choices.PROTOCOLS
 
 
 def measure(name, encoder, train_source, test_source, **settings):

@@ -405,6 +405,30 @@ class MakeEpochTest(PipelineTestCase):
             make_batches(global_batch_size=14)
 
 
+class MakeEpochsTest(PipelineTestCase):
+    @parameterized.parameters((in_memory, False), (encoded, False), (encoded, True))
+    def test_one_graph_for_all_epochs(self, wrap, pairs):
+        """Any epoch, from any step on, with the neighbors of the moment: bit for bit."""
+        source = wrap(noise_source())
+        names = ANCHOR_VIEWS if pairs else TWO_VIEWS
+        augmentations, table = dict.fromkeys(names, make_crops()), make_table(source)
+        make = pipeline.make_epochs(source, augmentations, BATCH, 5, table=table, pairs=pairs)
+        for epoch, first_step in ((0, 0), (3, 1), (2, 0)):
+            table.assign(np.roll(table.neighbor_indices.numpy(), epoch, axis=0), epoch)
+            settings = {"epoch": epoch, "first_step": first_step, "seed": 5, "pairs": pairs}
+            expected = make_batches(source, augmentations=augmentations, table=table, **settings)
+            batches = make(epoch, first_step)
+            self.assertEqual(batches.element_spec, expected.element_spec)
+            self.assertEqual(batches.cardinality().numpy(), 3 - first_step)
+            self.assert_same_batches(to_list(batches), to_list(expected))
+        self.assertEqual(make.experimental_get_tracing_count(), 1)
+
+    def test_rejects_as_a_single_epoch(self):
+        make = pipeline.make_epochs(noise_source(), {"query": make_crops()}, 14, 0)
+        with self.assertRaisesRegex(InputError, "14 images is larger than memory, which has 13"):
+            make(0, 0)
+
+
 class OrderTest(PipelineTestCase):
     def test_an_epoch_is_a_permutation(self):
         anchors = all_anchors(global_batch_size=1)
