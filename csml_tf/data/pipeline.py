@@ -206,7 +206,8 @@ def make_epochs(*arguments, **settings):
     def make(epoch, first_step):
         return make_epoch(*arguments, epoch=epoch, first_step=first_step, **settings)
 
-    return make
+    # What comes out of a graph has lost its options.
+    return lambda epoch, first_step: parallel.untuned(make(epoch, first_step))
 
 
 def _read_views(source, index, augmentations, uniforms):

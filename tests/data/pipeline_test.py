@@ -413,15 +413,18 @@ class MakeEpochsTest(PipelineTestCase):
         names = ANCHOR_VIEWS if pairs else TWO_VIEWS
         augmentations, table = dict.fromkeys(names, make_crops()), make_table(source)
         make = pipeline.make_epochs(source, augmentations, BATCH, 5, table=table, pairs=pairs)
+        graphs = self.enter_context(mock.patch.object(table, "draw", wraps=table.draw))
         for epoch, first_step in ((0, 0), (3, 1), (2, 0)):
             table.assign(np.roll(table.neighbor_indices.numpy(), epoch, axis=0), epoch)
+            batches = make(epoch, first_step)
             settings = {"epoch": epoch, "first_step": first_step, "seed": 5, "pairs": pairs}
             expected = make_batches(source, augmentations=augmentations, table=table, **settings)
-            batches = make(epoch, first_step)
+            self.assertIs(batches.options().autotune.enabled, False)
             self.assertEqual(batches.element_spec, expected.element_spec)
             self.assertEqual(batches.cardinality().numpy(), 3 - first_step)
             self.assert_same_batches(to_list(batches), to_list(expected))
-        self.assertEqual(make.experimental_get_tracing_count(), 1)
+        # Once for all of them, and once for each that was made by itself.
+        self.assertEqual(graphs.call_count, 1 + 3)
 
     def test_rejects_as_a_single_epoch(self):
         make = pipeline.make_epochs(noise_source(), {"query": make_crops()}, 14, 0)
