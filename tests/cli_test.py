@@ -4,6 +4,7 @@ import subprocess
 import sys
 from unittest import mock
 
+from absl import flags
 from absl.testing import absltest, parameterized
 
 from csml_tf import cli, command
@@ -43,7 +44,7 @@ class MainTest(parameterized.TestCase):
         )
 
     def test_the_verb_gets_the_other_words(self):
-        seen = []
+        seen, known = [], {*flags.FLAGS}
 
         def run(verb, command):
             seen.append((verb.__name__, command, sys.argv))
@@ -53,6 +54,9 @@ class MainTest(parameterized.TestCase):
             self.call("extract", "--model=m", "--help")
         argv = ["csml-tf extract", "--model=m", "--help"]
         self.assertEqual(seen, [("csml_tf.verbs.extract", "csml-tf extract", argv)])
+        for name in {*flags.FLAGS} - known:  # Other verbs may have one of the same name.
+            delattr(flags.FLAGS, name)
+        del sys.modules["csml_tf.verbs.extract"]
 
 
 _FLAGS_ALONE = """
