@@ -11,7 +11,6 @@ import sys
 import types
 from typing import Optional
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from csml_tf import errors, places, setting_rules
@@ -63,7 +62,7 @@ def run(verb: types.ModuleType, command: str) -> None:
             return _fail(_EXIT_SIGNAL + stop.signal, str(stop))
         except KeyboardInterrupt:
             return _fail(_EXIT_SIGNAL + signal.SIGINT, "Interrupted: repeat the command to go on.")
-        except (InputError, OSError, tf.errors.OpError) as error:
+        except (InputError, OSError, *errors.of_tensorflow("OpError")) as error:
             code, sentence = explain(error)
             if sentence is None:
                 raise
@@ -140,7 +139,7 @@ def explain(error: Exception) -> tuple[int, Optional[str]]:
             f"Another worker has died or hangs ({errors.first_line(error)}): see its own last "
             "lines, and start all workers again; the run goes on from its newest checkpoint."
         )
-    if isinstance(error, tf.errors.ResourceExhaustedError):
+    if isinstance(error, errors.of_tensorflow("ResourceExhaustedError")):
         return _EXIT_FAILED, (
             "The device has too little memory: lower GLOBAL_BATCH_SIZE, or WIDTH, for training, "
             "--image_size for evaluation."
@@ -154,7 +153,7 @@ def _is_of_storage(error):
         if isinstance(error, OSError) and error.errno in _STORAGE_ERRORS:
             return True
         # TensorFlow's errors have the system's words in their text, and no number.
-        if isinstance(error, tf.errors.OpError) and any(
+        if isinstance(error, errors.of_tensorflow("OpError")) and any(
             os.strerror(number) in error.message for number in _STORAGE_ERRORS
         ):
             return True

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 from collections.abc import Iterable
 
 
@@ -39,7 +40,15 @@ def first_line(error):
 
 def is_of_another_worker(error):
     """Whether TensorFlow says that a worker this one waited for has died or hangs."""
-    import tensorflow as tf  # Here: who needs the names above need not wait for TensorFlow.
-
     aborted = "Collective ops is aborted" in str(error)
-    return aborted or isinstance(error, tf.errors.DeadlineExceededError)
+    return aborted or isinstance(error, of_tensorflow("DeadlineExceededError"))
+
+
+def of_tensorflow(name: str) -> tuple[type[Exception], ...]:
+    """A class of `tf.errors`, for `except` and `isinstance`, without importing TensorFlow.
+
+    Returns:
+        The class alone, or nothing where TensorFlow has not been imported, and so raised nothing.
+    """
+    errors = getattr(sys.modules.get("tensorflow"), "errors", None)
+    return () if errors is None else (getattr(errors, name),)

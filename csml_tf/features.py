@@ -30,8 +30,14 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
     """
     strategy = tf.distribute.get_strategy()
     if not tf.distribute.has_strategy():
-        indices = tf.range(len(source), dtype=tf.int64)
-        blocks = (encode(images) for images in _batches(source, center_view, indices, batch_size))
+        # The same for every encoder, and to make it takes as long as hundreds of small images.
+        batches = source.keep(
+            ("batches in order", id(center_view), batch_size),
+            lambda: _batches(
+                source, center_view, tf.range(len(source), dtype=tf.int64), batch_size
+            ),
+        )
+        blocks = (encode(images) for images in batches)
     else:
         blocks = _encode_together(strategy, encode, source, center_view, batch_size)
     features = None

@@ -39,6 +39,18 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
         whole, rest = divmod(11, batch_size)
         self.assertEqual(sizes, [batch_size] * whole + [rest] * (rest > 0))
 
+    @parameterized.parameters(make_equal, make_encoded)
+    def test_one_graph_for_all_encoders(self, source):
+        source = source()
+        graphs = self.enter_context(mock.patch.object(source, "read", wraps=source.read))
+        make_view, other_view = center_view.CenterView(8), center_view.CenterView(6)
+        first = features.extract_features(features.flatten, source, make_view, 4)
+        again = features.extract_features(lambda x: 2 * features.flatten(x), source, make_view, 4)
+        self.assertAllEqual(again, 2 * first)
+        self.assertEqual(graphs.call_count, 1)
+        smaller = features.extract_features(features.flatten, source, other_view, 4)
+        self.assertEqual(smaller.shape, (11, 6 * 6 * 3))
+
     def test_images_of_many_sizes(self):
         images = [image_files.noise(seed, 9 + seed, 20 - seed) for seed in range(6)]
         source = memory.EncodedSource([image_files.encode(image, "PNG") for image in images])

@@ -10,10 +10,9 @@ from absl import logging
 from csml_tf import setting_rules, whole_files
 from csml_tf.ablation import child_process, results
 from csml_tf.errors import InputError
-from csml_tf.evaluation import protocols
 from csml_tf.training.run_directory import RunDirectory
 
-DEFAULT_PROTOCOLS = tuple(name for name in ("knn", "linear_cached") if name in protocols.NAMES)
+DEFAULT_PROTOCOLS = ("knn", "linear_cached")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Plan:
         recipes: tuple of names, as for `recipes.parse`; no two of one file name.
         num_seeds: of each recipe, from 0 on.
         settings: `results.Settings`.
-        protocols: tuple of names out of `protocols.NAMES`.
+        protocols: tuple of names out of `choices.PROTOCOLS`.
         data_dir: where TFDS finds its data sets; None for its own default.
     """
 

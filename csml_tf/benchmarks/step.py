@@ -5,7 +5,7 @@ import time
 
 import tensorflow as tf
 
-from csml_tf import setting_rules
+from csml_tf import choices, setting_rules
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 from csml_tf.methods import byol, csml, moco, moco_v3, simclr, swav
@@ -24,9 +24,9 @@ _BASES = {
     "moco_v3": moco_v3.MoCoV3,
     "swav": swav.SwAV,
 }
-METHODS = tuple(_BASES)
-DEPTHS = {f"resnet{depth}": depth for depth in (18, 34, 50, 101, 152)}
-ARCHS = tuple(DEPTHS)
+METHODS = choices.METHODS
+ARCHS = choices.RESNETS
+DEPTHS = {arch: int(arch.removeprefix("resnet")) for arch in ARCHS}
 
 
 def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=False):

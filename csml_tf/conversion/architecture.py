@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+from csml_tf import choices
 from csml_tf.errors import InputError
 from csml_tf.models.backbones import resnet
 
@@ -43,7 +44,7 @@ class Architecture:
         return f"ResNet-{self.depth}{width}{stem}"
 
 
-NAMES = tuple(f"resnet{depth}" for depth in resnet.PLANS)
+NAMES = choices.RESNETS
 
 
 def recognize(tensors, name=None):

@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import errors, places, whole_files
+from csml_tf import choices, errors, places, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
@@ -21,7 +21,7 @@ from csml_tf.models.backbones import contract, resnet
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 
-TO = ("torch", "detectron2")
+TO = choices.FRAMEWORKS
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _NUM_NAMES = 3  # Of tensors that are left out, in the last line; the log has them all.

@@ -9,7 +9,7 @@ whatever the number of threads.
 
 import tensorflow as tf
 
-from csml_tf import draws
+from csml_tf import choices, draws
 from csml_tf.augment import view
 from csml_tf.data import parallel
 from csml_tf.errors import InputError
@@ -18,7 +18,7 @@ from csml_tf.errors import InputError
 _as_it_is = tf.autograph.experimental.do_not_convert
 
 # Where colours, blur and normalisation are done.
-AUGMENT_ON = ("host", "device")
+AUGMENT_ON = choices.AUGMENT_ON
 
 # Of the views that get their colours at once: eight of 224 px, which fit into a processor's
 # cache. By 32 of them it takes a sixth longer, and more memory where several are under way.
@@ -73,9 +73,9 @@ def make_epoch(
             same one; the others are views of the anchor.
         global_batch_size: anchors per batch; images in pairs.
         seed: int, of the run.
-        epoch: int from 0; with the seed it decides the order.
+        epoch: int from 0, or a scalar tensor; with the seed it decides the order.
         table: `NeighborTable`; needed where `augmentations` asks for neighbors.
-        first_step: of the epoch, from 0; the steps before it are not computed.
+        first_step: of the epoch, from 0, or a tensor; the steps before it are not computed.
         augment_on: "host", or "device" to leave everything after crop and flip to
             whoever takes the batches, by `ViewAugmentation.photometric`.
         part: which one of `num_parts`, from 0: the anchors from `part * batch` on of each
@@ -126,7 +126,7 @@ def make_epoch(
         )[first:stop]
         if pairs:
             # Two epochs share an order: the second begins where the first ends.
-            steps_before = epoch % 2 * num_steps + step
+            steps_before = tf.cast(epoch % 2, tf.int64) * num_steps + step
             positions = steps_before * (global_batch_size // 2) + tf.range(
                 first // 2, stop // 2, dtype=tf.int64
             )
@@ -180,6 +180,34 @@ def make_epoch(
             batches = batches.rebatch(batch_size, drop_remainder=True)
     batches = batches.apply(tf.data.experimental.assert_cardinality(num_steps - first_step))
     return parallel.prefetch(batches)
+
+
+def make_epochs(*arguments, **settings):
+    """`make_epoch` for many epochs: its graph is made once, and each epoch only runs it.
+
+    To make it takes as long as some dozen steps of a small network.
+
+    Args:
+        *arguments: of `make_epoch`, up to `seed`.
+        **settings: of `make_epoch`, after `epoch`, without `first_step`.
+
+    Returns:
+        function of (epoch, first_step) to what `make_epoch` returns, bit for bit. Its data sets
+        live no longer than itself.
+
+    Raises:
+        As `make_epoch`, at the first call.
+    """
+
+    # An epoch of 32 bits, as a number in the code is: the draws depend on it.
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec([], tf.int32), tf.TensorSpec([], tf.int64)]
+    )
+    def make(epoch, first_step):
+        return make_epoch(*arguments, epoch=epoch, first_step=first_step, **settings)
+
+    # What comes out of a graph has lost its options.
+    return lambda epoch, first_step: parallel.untuned(make(epoch, first_step))
 
 
 def _read_views(source, index, augmentations, uniforms):

@@ -5,6 +5,7 @@ import hashlib
 
 import tensorflow as tf
 
+from csml_tf import choices
 from csml_tf.augment.center_view import CenterView
 from csml_tf.errors import InputError, first_line
 from csml_tf.evaluation import folded_graph
@@ -12,7 +13,7 @@ from csml_tf.export import saved_model
 from csml_tf.models import untrained_copy
 from csml_tf.models.encoder import pool
 
-LAYERS = ("features", "embedding", "stage1", "stage2", "stage3", "stage4")
+LAYERS = choices.LAYERS
 _DEFAULT_IMAGE_SIZE = 224
 # What an exported encoder promises to take; less only where it was trained with less.
 _MIN_IMAGE_SIZE = 32

@@ -5,7 +5,7 @@ import functools
 import inspect
 import time
 
-from csml_tf import setting_rules
+from csml_tf import choices, setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn, protocol_card
 from csml_tf.evaluation.baselines import PROTOCOL, Baselines, judge
@@ -23,7 +23,7 @@ _PROTOCOLS = {
     "retrieval": retrieval.measure,
     "semi_supervised": semi_supervised.measure,
 }
-NAMES = tuple(_PROTOCOLS)
+NAMES = choices.PROTOCOLS
 # Settings of several layers, of which a baseline has none, and those of a grid of votes.
 _OF_LAYERS = ("layer", "stage_features")
 _GRID = ("k", "temperature")

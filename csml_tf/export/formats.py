@@ -7,18 +7,13 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import places, whole_files
+from csml_tf import choices, places, whole_files
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.errors import InputError
 from csml_tf.export import half_precision, keras_file, model_card, parity, saved_model, tflite
 
-# Of each format, the default first.
-PRECISIONS = {
-    "saved_model": ("float32", "float16"),
-    "keras": ("float32", "float16"),
-    "tflite": ("float32", "float16", "int8"),
-}
+PRECISIONS = choices.EXPORTS
 FORMATS = tuple(PRECISIONS)
 _NUM_SAMPLES = 200
 _NUM_COMPARED = 64

@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 from absl import logging
 
-from csml_tf import amounts, features, progress, setting_rules, whole_files
+from csml_tf import amounts, choices, features, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
 from csml_tf.extraction.part_folder import PartFolder, refuse_another
 
-FORMATS = tuple(files.FORMATS)
+FORMATS = choices.FEATURE_FILES
 
 
 def run(encoder, images, output, layer="features", format_=None, batch_size=64, part_images=8192):

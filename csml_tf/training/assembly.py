@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -129,13 +130,7 @@ class Assembly:
 
         def make_own(context):
             num_workers = context.num_input_pipelines
-            batches = pipeline.make_epoch(
-                *(self.source, self.augmentations, parts.global_batch_size, parts.seed, epoch),
-                *(self.table, first_step, parts.augment_on),
-                part=context.input_pipeline_id,
-                num_parts=num_workers,
-                pairs=self.model.cross_samples.pairs,
-            )
+            batches = self._make_part(context.input_pipeline_id, num_workers)(epoch, first_step)
             if replicas == num_workers:
                 return batches
             return parallel.prefetch(batches.rebatch(parts.global_batch_size // replicas))
@@ -143,6 +138,21 @@ class Assembly:
         if replicas == 1:
             return make_own(tf.distribute.InputContext())
         return self.strategy.distribute_datasets_from_function(make_own)
+
+    @functools.cached_property
+    def _make_part(self):
+        """Function of (part, number of parts) to what makes that part of any epoch's batches."""
+        parts = self.parts
+        return functools.cache(
+            lambda part, num_parts: pipeline.make_epochs(
+                *(self.source, self.augmentations, parts.global_batch_size, parts.seed),
+                table=self.table,
+                augment_on=parts.augment_on,
+                part=part,
+                num_parts=num_parts,
+                pairs=self.model.cross_samples.pairs,
+            )
+        )
 
 
 def assemble(

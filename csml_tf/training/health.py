@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -117,10 +118,13 @@ class Health:
     def _embed(self):
         """[n, dim] embeddings of images spread over the source."""
         assembled = self._assembled
-        source = assembled.source
-        chosen = np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int))
         encode = assembled.model.encoder.embedding
-        return features.extract_features(encode, source.subset(chosen), assembled.center_view)
+        return features.extract_features(encode, self._sample, assembled.center_view)
+
+    @functools.cached_property
+    def _sample(self):
+        source = self._assembled.source
+        return source.subset(np.unique(np.linspace(0, len(source) - 1, _SAMPLE).astype(int)))
 
     def _warn(self, epoch, figures, row):
         cosine, rank = figures["stranger_cosine"], figures["effective_rank"]

@@ -6,10 +6,9 @@ import os
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import amounts, errors
+from csml_tf import amounts, choices, errors
 from csml_tf.errors import InputError
 
-NAMES = ("auto", "none", "mirrored", "multi_worker", "tpu")
 _CLUSTER = "TF_CONFIG"
 
 
@@ -30,8 +29,10 @@ def make(name, tpu=None, worker_timeout_s=1800):
         InputError: if the name is unknown, TF_CONFIG is missing or unreadable, or there is
             no such TPU.
     """
-    if name not in NAMES:
-        raise InputError(f"--strategy must be one of {', '.join(NAMES)}, got {name!r}.")
+    if name not in choices.STRATEGIES:
+        raise InputError(
+            f"--strategy must be one of {', '.join(choices.STRATEGIES)}, got {name!r}."
+        )
     if tpu is not None and name != "tpu":
         raise InputError("--tpu names a TPU, so it needs --strategy=tpu.")
     if name == "tpu":

@@ -6,16 +6,16 @@ csml-tf ablate --table --output=runs/ablation
 
 from absl import flags
 
+from csml_tf import choices
 from csml_tf.ablation import sequence, table
 from csml_tf.ablation.results import Results, Settings
-from csml_tf.evaluation import protocols
 
 _GIN_FILES = flags.DEFINE_multi_string("gin_file", [], "Recipe, found in gin_configs/ too.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Runs of each recipe, with the seeds from 0 on.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of runs and results.json.", required=True)
 _GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Override of all: 'EPOCHS = 10'.")
 _PROTOCOLS = flags.DEFINE_multi_enum(
-    "protocol", sequence.DEFAULT_PROTOCOLS, protocols.NAMES, "How to measure each run."
+    "protocol", sequence.DEFAULT_PROTOCOLS, choices.PROTOCOLS, "How to measure each run."
 )
 _DATASET = flags.DEFINE_string(
     "dataset", None, "TFDS name, folder:DIR or digits; default: each recipe's DATASET."

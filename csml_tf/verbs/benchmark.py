@@ -10,21 +10,19 @@ import json
 
 from absl import flags
 
-from csml_tf.benchmarks import extract, knn, pipeline, step
-from csml_tf.data import pipeline as input_pipeline
+from csml_tf import choices
 from csml_tf.errors import InputError
-from csml_tf.models.backbones import resnet
 
 NUM_ARGUMENTS = 1  # What is measured.
 
-_METHOD = flags.DEFINE_enum("method", "csml", step.METHODS, "What trains.")
+_METHOD = flags.DEFINE_enum("method", "csml", choices.METHODS, "What trains.")
 _RES = flags.DEFINE_integer("res", 224, "Height and width of a view or image, pixels.")
 _BATCH = flags.DEFINE_integer("batch", 16, "Anchors per step, or images per call.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of what is drawn at random.")
 
-_ARCH = flags.DEFINE_enum("arch", "resnet50", step.ARCHS, "step, extract: network.")
+_ARCH = flags.DEFINE_enum("arch", "resnet50", choices.RESNETS, "step, extract: network.")
 _STEM = flags.DEFINE_enum(
-    "stem", "imagenet", resnet.STEMS, "step, extract: first layers of the network."
+    "stem", "imagenet", choices.STEMS, "step, extract: first layers of the network."
 )
 _WIDTH = flags.DEFINE_integer("width", 64, "step, extract: channels of the stem.")
 _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
@@ -35,7 +33,7 @@ _PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/abl
 _DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
 _AUGMENT_ON = flags.DEFINE_enum(
-    "augment_on", "host", input_pipeline.AUGMENT_ON, "pipeline: where colours and blur are done."
+    "augment_on", "host", choices.AUGMENT_ON, "pipeline: where colours and blur are done."
 )
 _NO_BLUR = flags.DEFINE_bool("no_blur", False, "pipeline: leave the blur out.")
 _WINDOWS = flags.DEFINE_integer("windows", 5, "pipeline: timed windows; the median counts.")
@@ -48,6 +46,8 @@ _REPEATS = flags.DEFINE_integer("repeats", 3, "knn: timed searches; the median c
 
 
 def measure_step():
+    from csml_tf.benchmarks import step
+
     return step.measure(
         _METHOD.value,
         _ARCH.value,
@@ -63,6 +63,8 @@ def measure_step():
 
 
 def measure_pipeline():
+    from csml_tf.benchmarks import pipeline
+
     return pipeline.measure(
         _DATASET.value,
         _DATA_DIR.value,
@@ -78,10 +80,14 @@ def measure_pipeline():
 
 
 def measure_knn():
+    from csml_tf.benchmarks import knn
+
     return knn.measure(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value)
 
 
 def measure_extract():
+    from csml_tf.benchmarks import extract
+
     return extract.measure(
         _ARCH.value,
         _STEM.value,

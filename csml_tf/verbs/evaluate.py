@@ -15,12 +15,9 @@ One of several measurements that fails does not end the others; the exit code is
 
 from absl import flags
 
-from csml_tf import unfinished
-from csml_tf.evaluation import comparison, frozen_encoder, protocols
-from csml_tf.evaluation.semi_supervised import fine_tuning
-from csml_tf.training import strategies
+from csml_tf import choices
 
-_PROTOCOL = flags.DEFINE_multi_enum("protocol", ["knn"], protocols.NAMES, "How to measure.")
+_PROTOCOL = flags.DEFINE_multi_enum("protocol", ["knn"], choices.PROTOCOLS, "How to measure.")
 _MODEL = flags.DEFINE_multi_string(
     "model", None, "Run directory or SavedModel folder.", required=True
 )
@@ -30,7 +27,7 @@ _DATASET = flags.DEFINE_multi_string(
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], "Devices.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", choices.STRATEGIES_OF_ONE_MACHINE, "Devices.")
 _TRUST_MODEL = flags.DEFINE_bool(
     "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
 )
@@ -40,7 +37,7 @@ _JSON = flags.DEFINE_string(
 
 # Of single protocols; the others refuse them. Flags that can be given several times make a grid.
 _SETTINGS = [
-    flags.DEFINE_multi_enum("layer", None, frozen_encoder.LAYERS, "What to measure."),
+    flags.DEFINE_multi_enum("layer", None, choices.LAYERS, "What to measure."),
     flags.DEFINE_multi_integer(
         "k", None, "kNN: neighbors, default 200, or 20 below 10,000 images. Retrieval: 1, 5, 10."
     ),
@@ -74,7 +71,7 @@ _SETTINGS = [
         "backbone_learning_rate", None, "Default: the best of a grid on held-out labelled images."
     ),
     flags.DEFINE_float("head_learning_rate", None, "The same."),
-    flags.DEFINE_enum("schedule", None, sorted(fine_tuning.SCHEDULES), "Default cosine."),
+    flags.DEFINE_enum("schedule", None, choices.SCHEDULES, "Default cosine."),
     flags.DEFINE_float("weight_decay", None, "Default 1e-4."),
     flags.DEFINE_bool("from_scratch", None, "Also the same network from fresh weights."),
     flags.DEFINE_float("scratch_learning_rate", None, "Of --from_scratch; the same."),
@@ -91,6 +88,10 @@ _SETTINGS = [
 
 def main(argv):
     del argv
+    from csml_tf import unfinished
+    from csml_tf.evaluation import comparison
+    from csml_tf.training import strategies
+
     strategy = strategies.make(_STRATEGY.value)
     comparison.measure(
         _MODEL.value,

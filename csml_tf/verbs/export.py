@@ -9,8 +9,7 @@ csml-tf export --model_dir=runs/r50 --output=exports/r50_lite --format=tflite
 
 from absl import flags
 
-from csml_tf import unfinished
-from csml_tf.export import formats
+from csml_tf import choices
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -21,7 +20,7 @@ _MODEL_DIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the export; an older export is replaced.", required=True
 )
-_FORMAT = flags.DEFINE_enum("format", "saved_model", formats.FORMATS, "Of what is written.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", [*choices.EXPORTS], "Of what is written.")
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "float16", "int8"], "Of the weights; int8: TFLite only."
 )
@@ -41,6 +40,9 @@ _RESULTS = flags.DEFINE_multi_string(
 
 def main(argv):
     del argv
+    from csml_tf import unfinished
+    from csml_tf.export import formats
+
     print(
         formats.export(
             unfinished.find_model(_MODEL_DIR.value, _TRUST_MODEL.value),

@@ -7,10 +7,7 @@ csml-tf extract --model=runs/photos --images=photos --output=features --layer=em
 
 from absl import flags
 
-from csml_tf import unfinished
-from csml_tf.evaluation import frozen_encoder
-from csml_tf.extraction import extract
-from csml_tf.training import strategies
+from csml_tf import choices
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Run directory, SavedModel folder, or id of a published model.", required=True
@@ -19,19 +16,26 @@ _IMAGES = flags.DEFINE_string("images", None, "Folder of images.", required=True
 _OUTPUT = flags.DEFINE_string(
     "output", None, "NAME.npz, NAME.parquet, or a folder for many files.", required=True
 )
-_FORMAT = flags.DEFINE_enum("format", None, extract.FORMATS, "Default: that of --output, or npz.")
-_LAYER = flags.DEFINE_enum("layer", "features", frozen_encoder.LAYERS, "Of the encoder.")
+_FORMAT = flags.DEFINE_enum(
+    "format", None, choices.FEATURE_FILES, "Default: that of --output, or npz."
+)
+_LAYER = flags.DEFINE_enum("layer", "features", choices.LAYERS, "Of the encoder.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
 _BATCH = flags.DEFINE_integer("batch", 64, "Images per call of the encoder, over all devices.")
 _PART_IMAGES = flags.DEFINE_integer("part_images", 8192, "Images per part, or file of a folder.")
 _TRUST_MODEL = flags.DEFINE_bool(
     "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
 )
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", ["auto", "none", "mirrored"], "Devices.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", choices.STRATEGIES_OF_ONE_MACHINE, "Devices.")
 
 
 def main(argv):
     del argv
+    from csml_tf import unfinished
+    from csml_tf.evaluation import frozen_encoder
+    from csml_tf.extraction import extract
+    from csml_tf.training import strategies
+
     strategy = strategies.make(_STRATEGY.value)
     model = unfinished.find_model(_MODEL.value, _TRUST_MODEL.value)
     with strategy.scope():

@@ -9,11 +9,7 @@ csml-tf report --model_dir=runs/quickstart --reference --output=csml_tf/reports
 
 from absl import flags
 
-from csml_tf import recipes
 from csml_tf.errors import InputError
-from csml_tf.reports import reference_runs, run_record, run_report, views
-from csml_tf.training import run_directory
-from csml_tf.zoo import table
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
@@ -43,6 +39,10 @@ _ZOO = flags.DEFINE_bool(
 
 
 def write_views():
+    from csml_tf import recipes
+    from csml_tf.reports import views
+    from csml_tf.training import run_directory
+
     model_dir, gin_files = _MODEL_DIR.value, _GIN_FILES.value
     if bool(model_dir) == bool(gin_files) or (model_dir and _GIN_BINDINGS.value):
         raise InputError(
@@ -57,6 +57,8 @@ def write_views():
 
 
 def write_page():
+    from csml_tf.reports import run_report
+
     if not _MODEL_DIR.value or _GIN_FILES.value or _GIN_BINDINGS.value:
         raise InputError(
             "A report is about a run, --model_dir, alone; with --views it can be about a recipe, "
@@ -77,8 +79,12 @@ def write_page():
 def main(argv):
     del argv
     if _ZOO.value:
+        from csml_tf.zoo import table
+
         print(table.update(_OUTPUT.value))
     elif _REFERENCE.value:
+        from csml_tf.reports import reference_runs, run_record
+
         if not _MODEL_DIR.value:
             raise InputError("--reference adds a run: give its directory as --model_dir.")
         print(reference_runs.add(run_record.read(_MODEL_DIR.value), _OUTPUT.value))

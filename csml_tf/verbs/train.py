@@ -7,8 +7,7 @@ csml-tf train --gin_file=r18_cifar10.gin --gin_bindings='WIDTH = 16'
 
 from absl import flags
 
-from csml_tf import recipes, runs
-from csml_tf.training import strategies
+from csml_tf import choices
 
 _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Where the run lives; default runs/<recipe>.")
 _GIN_FILES = flags.DEFINE_multi_string(
@@ -29,7 +28,7 @@ _TRUST_MODEL = flags.DEFINE_bool(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Only print the plan, with the hours it takes by a few timed steps."
 )
-_STRATEGY = flags.DEFINE_enum("strategy", "auto", strategies.NAMES, "Devices: docs/scaling.md.")
+_STRATEGY = flags.DEFINE_enum("strategy", "auto", choices.STRATEGIES, "Devices: docs/scaling.md.")
 _TPU = flags.DEFINE_string("tpu", None, "Of --strategy=tpu: name or address; default: local.")
 _WORKER_TIMEOUT_S = flags.DEFINE_integer(
     "worker_timeout_s", 1800, "Of multi_worker: the longest wait for another worker.", lower_bound=1
@@ -38,6 +37,9 @@ _WORKER_TIMEOUT_S = flags.DEFINE_integer(
 
 def main(argv):
     del argv
+    from csml_tf import recipes, runs
+    from csml_tf.training import strategies
+
     # Must come before any TensorFlow operation.
     strategy = strategies.make(_STRATEGY.value, _TPU.value, _WORKER_TIMEOUT_S.value)
     recipe = recipes.parse(_GIN_FILES.value, _GIN_BINDINGS.value)

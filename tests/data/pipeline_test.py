@@ -405,6 +405,33 @@ class MakeEpochTest(PipelineTestCase):
             make_batches(global_batch_size=14)
 
 
+class MakeEpochsTest(PipelineTestCase):
+    @parameterized.parameters((in_memory, False), (encoded, False), (encoded, True))
+    def test_one_graph_for_all_epochs(self, wrap, pairs):
+        """Any epoch, from any step on, with the neighbors of the moment: bit for bit."""
+        source = wrap(noise_source())
+        names = ANCHOR_VIEWS if pairs else TWO_VIEWS
+        augmentations, table = dict.fromkeys(names, make_crops()), make_table(source)
+        make = pipeline.make_epochs(source, augmentations, BATCH, 5, table=table, pairs=pairs)
+        graphs = self.enter_context(mock.patch.object(table, "draw", wraps=table.draw))
+        for epoch, first_step in ((0, 0), (3, 1), (2, 0)):
+            table.assign(np.roll(table.neighbor_indices.numpy(), epoch, axis=0), epoch)
+            batches = make(epoch, first_step)
+            settings = {"epoch": epoch, "first_step": first_step, "seed": 5, "pairs": pairs}
+            expected = make_batches(source, augmentations=augmentations, table=table, **settings)
+            self.assertIs(batches.options().autotune.enabled, False)
+            self.assertEqual(batches.element_spec, expected.element_spec)
+            self.assertEqual(batches.cardinality().numpy(), 3 - first_step)
+            self.assert_same_batches(to_list(batches), to_list(expected))
+        # Once for all of them, and once for each that was made by itself.
+        self.assertEqual(graphs.call_count, 1 + 3)
+
+    def test_rejects_as_a_single_epoch(self):
+        make = pipeline.make_epochs(noise_source(), {"query": make_crops()}, 14, 0)
+        with self.assertRaisesRegex(InputError, "14 images is larger than memory, which has 13"):
+            make(0, 0)
+
+
 class OrderTest(PipelineTestCase):
     def test_an_epoch_is_a_permutation(self):
         anchors = all_anchors(global_batch_size=1)

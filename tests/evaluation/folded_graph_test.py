@@ -24,7 +24,7 @@ def make_signature(call, size=None):
 
 
 def count_ops(folded, name):
-    graph = folded.__closure__[1].cell_contents.graph
+    graph = folded.__closure__[0].cell_contents.graph
     return [operation.type for operation in graph.get_operations()].count(name)
 
 

@@ -75,6 +75,18 @@ class ImageSource(abc.ABC):
         """
         return self.read_with(index, geometric.decode_image)
 
+    def keep(self, key, make):
+        """What `make()` has returned the first time, as long as this source lives.
+
+        Args:
+            key: hashable, of what is kept.
+            make: function of no arguments.
+        """
+        kept = self.__dict__.setdefault("_kept", {})
+        if key not in kept:
+            kept[key] = make()
+        return kept[key]
+
     def subset(self, indices, name=None):
         """The images at `indices`, in that order; a view, no pixel is copied.
 

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import tensorflow as tf
-from scipy import optimize
 
 # Float64 numbers of a block's features or logits, which bounds the memory beyond the features
 # to some 0.5 GB.
@@ -81,6 +80,8 @@ def fit(
             value += loss.numpy()
             gradient += np.concatenate([part.numpy().ravel() for part in gradients])
         return value, gradient
+
+    from scipy import optimize  # It takes half a second to import.
 
     first = np.zeros([dim + 1, num_classes])
     if start is not None:

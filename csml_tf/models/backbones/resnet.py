@@ -7,10 +7,11 @@ so that weights can cross between the frameworks without a change of output.
 
 import tensorflow as tf
 
+from csml_tf import choices
 from csml_tf.models.backbones.contract import STAGES
 from csml_tf.models.split_batch_norm import SplitBatchNormalization
 
-STEMS = ("imagenet", "cifar")
+STEMS = choices.STEMS
 
 # Blocks per stage, and whether a block is a bottleneck: arXiv:1512.03385, table 1.
 PLANS = {
