@@ -3,14 +3,19 @@
 csml-tf export --model_dir=runs/r50 --output=exports/r50
 csml-tf export --model_dir=runs/r50 --output=exports/r50_half --precision=float16
 csml-tf export --model_dir=runs/r50 --output=exports/r50_lite --format=tflite
+csml-tf export --model_dir=runs/r50 --output=exports/r50_preset --format=preset
 
+A preset opens in timm, KerasHub and torchvision; hub is for TF Hub and Kaggle Models.
 --precision=int8 of --format=tflite needs images, --dataset=folder:photos for example.
 """
 
 from absl import flags
 
 from csml_tf import unfinished
+from csml_tf.conversion import preset
 from csml_tf.export import formats
+
+_FORMATS = {**formats.FORMATS, preset.FORMAT.name: preset.FORMAT}
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -21,7 +26,7 @@ _MODEL_DIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the export; an older export is replaced.", required=True
 )
-_FORMAT = flags.DEFINE_enum("format", "saved_model", formats.FORMATS, "Of what is written.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", [*_FORMATS], "Of what is written.")
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "float16", "int8"], "Of the weights; int8: TFLite only."
 )
@@ -45,7 +50,7 @@ def main(argv):
         formats.export(
             unfinished.find_model(_MODEL_DIR.value, _TRUST_MODEL.value),
             _OUTPUT.value,
-            _FORMAT.value,
+            _FORMATS[_FORMAT.value],
             _PRECISION.value,
             _DATASET.value,
             _DATA_DIR.value,
