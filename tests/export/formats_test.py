@@ -120,16 +120,16 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEmpty(found["saved16_dtypes"])
         self.assertAllEqual(found["saved16_training"], found["saved16"])
 
-    def lines(self, name):
+    def blocks(self, name):
         """The blocks of Python in the card of one of `_EXPORTS`."""
         text = (self.made(name) / "README.md").read_text()
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         return [block.replace("DIR", str(self.folder / name)) for block in blocks]
 
     def test_cards_tell_how_to_open_without_tf_keras(self):
-        lines = {name: self.lines(name)[0] for name in ("keras32", "keras16")}
+        lines = {name: self.blocks(name)[0] for name in ("keras32", "keras16")}
         if metadata.version("keras") >= "3":
-            lines.update({name: self.lines(name)[1] for name in ("saved32", "saved16")})
+            lines.update({name: self.blocks(name)[1] for name in ("saved32", "saved16")})
         np.save(self.folder / "images.npy", self.images)
         environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
         subprocess.run(
