@@ -62,11 +62,16 @@ def portable(config):
 
     Example:
         >>> layer = {"class_name": "BatchNormalization", "config": {"axis": [3]}}
-        >>> portable({"class_name": "Functional", "config": {"layers": [layer]}})
+        >>> ends = {"input_layers": [["images", 0, 0]], "output_layers": [["features", 0, 0]]}
+        >>> portable({"class_name": "Functional", "config": {"layers": [layer], **ends}})
         {'class_name': 'Model', 'config': {'layers': [{'class_name': 'BatchNormalization',
-        'config': {'axis': 3}}]}, 'module': 'keras', 'registered_name': 'Model'}
+        'config': {'axis': 3}}], 'input_layers': ['images', 0, 0],
+        'output_layers': ['features', 0, 0]}, 'module': 'keras', 'registered_name': 'Model'}
     """
     inner = {**config["config"], "layers": [_portable(each) for each in config["config"]["layers"]]}
+    for ends in ("input_layers", "output_layers"):
+        # Of lists of one tensor Keras 3 makes a model that takes and returns lists.
+        (inner[ends],) = inner[ends]
     return {**config, "config": inner, **_MODEL}
 
 
