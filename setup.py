@@ -32,6 +32,8 @@ def read_version():
 
 
 RECIPES = "csml_tf.gin_configs"
+# Its 1.18 asks for an ml-dtypes that TensorFlow 2.15 does not take.
+ONNX = ["tf2onnx>=1.16", f"onnx<1.18; {HOME}", "onnxruntime"]
 REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
@@ -86,6 +88,7 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
         "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
+        "onnx": ONNX,  # tools/export.py --format=onnx only.
         "parquet": PARQUET,
         "reports": REPORTS,
         "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.

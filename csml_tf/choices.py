@@ -17,12 +17,8 @@ SCHEDULES = ("cosine", "step")
 
 # Files of features, see `extraction.files`.
 FEATURE_FILES = ("npz", "parquet")
-# Precisions of each format of an export, the default first; see `export.formats`.
-EXPORTS = {
-    "saved_model": ("float32", "float16"),
-    "keras": ("float32", "float16"),
-    "tflite": ("float32", "float16", "int8"),
-}
+# Of an export, see `export.formats` and `conversion.preset`.
+EXPORTS = ("saved_model", "keras", "tflite", "onnx", "hub", "preset")
 # Whose files `conversion.convert` writes.
 FRAMEWORKS = ("torch", "detectron2")
 

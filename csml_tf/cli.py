@@ -39,10 +39,10 @@ def run(verb: str) -> None:
     module of this verb is imported.
     """
     try:
-        from csml_tf import command  # Here: it imports TensorFlow, which the help does not need.
+        from csml_tf import command  # Here, so that Ctrl-C during an import ends in a sentence.
 
         module = importlib.import_module(f"csml_tf.verbs.{verb}")
-    except KeyboardInterrupt:  # The imports take seconds.
+    except KeyboardInterrupt:
         print(f"{sys.argv[0]}: Interrupted before anything was done.", file=sys.stderr)
         sys.exit(_EXIT_INTERRUPTED)
     command.run(module, f"{_PROGRAM} {verb}")
@@ -63,7 +63,7 @@ def describe() -> str:
 
 
 def _first_line(verb: str) -> str:
-    """Of the verb's docstring, read as text: to import the module would take seconds."""
+    """Of the verb's docstring, read as text: two verbs may have a flag of one name."""
     path = pathlib.Path(__file__).with_name("verbs") / f"{verb}.py"
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     return docstring.partition("\n")[0]

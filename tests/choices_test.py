@@ -2,9 +2,10 @@ from absl.testing import absltest
 
 from csml_tf import choices
 from csml_tf.benchmarks import step
-from csml_tf.conversion import architecture
+from csml_tf.conversion import architecture, preset
 from csml_tf.evaluation import protocols
 from csml_tf.evaluation.semi_supervised import fine_tuning
+from csml_tf.export import formats
 from csml_tf.extraction import files
 from csml_tf.models.backbones import resnet
 
@@ -16,6 +17,7 @@ class ChoicesTest(absltest.TestCase):
             (choices.PROTOCOLS, protocols._PROTOCOLS),
             (choices.SCHEDULES, fine_tuning.SCHEDULES),
             (choices.FEATURE_FILES, files.FORMATS),
+            (choices.EXPORTS, {**formats.FORMATS, preset.FORMAT.name: preset.FORMAT}),
             (choices.METHODS, step._BASES),
         ):
             self.assertEqual(names, tuple(table))

@@ -58,6 +58,12 @@ class MainTest(parameterized.TestCase):
             delattr(flags.FLAGS, name)
         del sys.modules["csml_tf.verbs.extract"]
 
+    def test_interrupted_while_tensorflow_is_imported(self):
+        with mock.patch.object(cli.importlib, "import_module", side_effect=KeyboardInterrupt):
+            code, _, stderr = self.call("train")
+        self.assertEqual(code, 130)
+        self.assertEqual(stderr, "csml-tf train: Interrupted before anything was done.\n")
+
 
 _FLAGS_ALONE = """
 import importlib, sys
@@ -71,12 +77,6 @@ for verb in cli.VERBS:
         delattr(flags.FLAGS, name)
 print(*(name for name in ("tensorflow", "gin", "scipy", "matplotlib") if name in sys.modules))
 """
-
-    def test_interrupted_while_tensorflow_is_imported(self):
-        with mock.patch.object(cli.importlib, "import_module", side_effect=KeyboardInterrupt):
-            code, _, stderr = self.call("train")
-        self.assertEqual(code, 130)
-        self.assertEqual(stderr, "csml-tf train: Interrupted before anything was done.\n")
 
 
 class ProcessTest(absltest.TestCase):

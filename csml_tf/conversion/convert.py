@@ -10,6 +10,7 @@ from csml_tf import choices, errors, places, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
+    exported_resnet,
     torch_layouts,
     torch_weights,
     weight_files,
@@ -17,7 +18,7 @@ from csml_tf.conversion import (
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
 from csml_tf.models import heads
-from csml_tf.models.backbones import contract, resnet
+from csml_tf.models.backbones import contract
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 
@@ -85,12 +86,11 @@ def from_torch(checkpoint, output, arch, head, mean, std, prefix=None):
     tensors = weight_files.read(checkpoint)
     found = torch_layouts.find(tensors, head, prefix)
     network = architecture.recognize(found.backbone, arch)
-    backbone = resnet.make_resnet(network.depth, network.width, network.stem)
-    shapes = {layer.name: [w.shape for w in layer.weights] for layer in _with_weights(backbone)}
-    _set_weights(backbone, torch_weights.backbone_to_keras(found.backbone, shapes, str(network)))
+    backbone = exported_resnet.make_backbone(found.backbone, network)
     key_layers = {}
     if found.key_backbone:
-        key_layers = torch_weights.backbone_to_keras(found.key_backbone, shapes, f"{network}")
+        shapes = exported_resnet.shapes_of(backbone)
+        key_layers = torch_weights.backbone_to_keras(found.key_backbone, shapes, str(network))
     key_head = torch_weights.head_to_keras(found.key_head or ())
     state = TrainingState(key_layers, key_head, found.queue, found.cursor)
     card = {
@@ -133,13 +133,9 @@ def to_torch(model, output, to, head, trust_model=False):
     if places.is_inside(output, directory):
         raise InputError(f"{output} lies in the model itself: choose another --output.")
     loaded = saved_model.open_model(directory)
-    layers = {layer.name: layer.get_weights() for layer in _with_weights(loaded)}
     batches = saved_model.read_card(directory).get("batches_tracked", 0)
-    try:
-        tensors = torch_weights.backbone_to_torch(layers, batches)
-    except ValueError as error:
-        raise InputError(f"{directory} is no ResNet of this package: {error}") from error
-    network = architecture.recognize(tensors)
+    exported = exported_resnet.read(loaded, directory, batches)
+    network, tensors = exported.network, exported.tensors
     if head:
         if not hasattr(loaded, "projection_head"):
             raise InputError(f"{directory} has no projection head: leave --head out.")
@@ -149,7 +145,7 @@ def to_torch(model, output, to, head, trust_model=False):
                 "between, such as batch norm: leave --head out."
             )
         tensors.update(torch_weights.head_to_torch(loaded.projection_head.get_weights()))
-    mean, std = _normalization(loaded)
+    mean, std = exported.mean, exported.std
     if to == "torch":
         weight_files.write(output, tensors)
         images = f"RGB in [0, 1] normalised by mean {mean} and std {std}"
@@ -176,12 +172,6 @@ class _Encoder:
         return tuple(self.heads)
 
 
-def _with_weights(model):
-    """The layers of a backbone that have weights; a loaded model lists its head among them."""
-    layers = [layer for layer in model.layers if not isinstance(layer, tf.keras.Model)]
-    return [layer for layer in layers if layer.weights]
-
-
 def _is_of_linear_layers(head):
     """Whether a loaded head is dense layers with ReLUs between, as MoCo's."""
     layers = [layer for layer in head.layers if layer.weights]
@@ -189,11 +179,6 @@ def _is_of_linear_layers(head):
         return False
     names = [tf.keras.activations.serialize(layer.activation) for layer in layers]
     return names == ["relu"] * (len(layers) - 1) + ["linear"]
-
-
-def _set_weights(model, layers):
-    for name, weights in layers.items():
-        model.get_layer(name).set_weights(weights)
 
 
 def _make_head(linear_layers):
@@ -223,14 +208,6 @@ def _batches(backbone):
         int(array) for name, array in backbone.items() if name.endswith(torch_weights.BATCHES)
     }
     return counts.pop() if len(counts) == 1 else 0
-
-
-def _normalization(model):
-    """-> mean and std of each channel of values in [0, 1], to six places."""
-    layer = model.get_layer("normalize")
-    std = [1.0 / scale for scale in layer.scale]
-    mean = [-offset * s for offset, s in zip(layer.offset, std)]
-    return [round(value, 6) for value in mean], [round(value, 6) for value in std]
 
 
 def _numbers(flag, text, default):

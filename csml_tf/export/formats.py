@@ -1,24 +1,71 @@
 """An encoder in another format or precision, with a card that says how near it is."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
+from typing import Any, Callable
 
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import choices, places, whole_files
+from csml_tf import places, whole_files
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.errors import InputError
-from csml_tf.export import half_precision, keras_file, model_card, parity, saved_model, tflite
+from csml_tf.export import (
+    half_precision,
+    hub_archive,
+    keras_file,
+    model_card,
+    onnx_file,
+    parity,
+    saved_model,
+    tflite,
+)
 
-PRECISIONS = choices.EXPORTS
-FORMATS = tuple(PRECISIONS)
 _NUM_SAMPLES = 200
 _NUM_COMPARED = 64
 _BATCH = 16
 _DEFAULT_IMAGE_SIZE = 224
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What is to be exported, beside the model.
+
+    Attributes:
+        directory: of the SavedModel that the model was loaded from.
+        precision: one of the format's.
+        view: `CenterView` with the sizes of the images.
+        card: of the SavedModel.
+        samples: [num_images, size, size, 3] float32 in [0, 1], training images; or None.
+        compared: the same of the images to compare on.
+    """
+
+    directory: pathlib.Path
+    precision: str
+    view: CenterView
+    card: dict
+    samples: Any
+    compared: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A row of the table of formats.
+
+    Attributes:
+        name: of the format, for `--format`.
+        write: function of the model, the folder to write into and the `Order`; returns the
+            features [num_images, dim] that what it wrote makes of `Order.compared`, and entries
+            for the card.
+        precisions: that it has.
+    """
+
+    name: str
+    write: Callable[[tf.keras.Model, pathlib.Path, Order], tuple]
+    precisions: tuple = ("float32",)
 
 
 def export(
@@ -37,8 +84,8 @@ def export(
     Args:
         directory: of a SavedModel in float32 that `saved_model.export` wrote.
         output: folder of the new export; an older export there is replaced.
-        format_: one of `FORMATS`.
-        precision: one of `PRECISIONS[format_]`.
+        format_: a `Format`, or the name of one in `FORMATS`.
+        precision: one of the format's.
         dataset: data set string. Its test images are compared; training images set the
             scales of int8, which needs them. None compares random images.
         data_dir: where TFDS finds its data sets.
@@ -54,6 +101,7 @@ def export(
         InputError: if format and precision do not fit, the SavedModel cannot be exported anew,
             the output is something else than an older export, or a result is of another model.
     """
+    format_ = FORMATS.get(format_, format_)
     _check_precision(format_, precision, dataset)
     directory, output = pathlib.Path(directory), pathlib.Path(output)
     _check_output(directory, output)
@@ -64,57 +112,99 @@ def export(
             "model that it was made of."
         )
     view = _make_view(card, image_size)
-    metrics = [*card.get("metrics", [])]
+    card["metrics"] = [*card.get("metrics", [])]
     for path in results:
-        metrics += _read_results(path, card)
+        card["metrics"] += _read_results(path, card)
+    if licence is not None:
+        card["licence"] = licence
     model = saved_model.load(directory)
-    images, description = _open_images(dataset, data_dir, view)
+    card.setdefault("id", output.name)
+    card.setdefault("feature_dim", int(model.output.shape[-1]))
+    samples, compared, description = _open_images(dataset, data_dir, view)
+    order = Order(directory, precision, view, card, samples, compared)
 
     with whole_files.new_folder(output, "choose another") as folder:
-        found = _write(model, folder, directory, format_, precision, view, images)
-        expected = _predict(model, images["compared"])
+        found, entries = format_.write(model, folder, order)
         card.update(
-            format=format_,
+            format=format_.name,
             precision=precision,
-            metrics=metrics,
-            parity=parity.compare(expected, found, description),
+            parity=parity.compare(_predict(model, compared), found, description),
+            **entries,
         )
-        card.setdefault("id", output.name)
-        card.setdefault("feature_dim", int(model.output.shape[-1]))
-        if format_ == "tflite":
-            card.update(image_size=view.image_size, resize_size=view.resize_size)
-        if licence is not None:
-            card["licence"] = licence
         model_card.write(folder, card)
     card = model_card.read(output)
     return (
-        f"{output}: {card['id']} as {format_} in {precision}, {card['bytes'] / 1e6:.1f} MB; "
+        f"{output}: {card['id']} as {format_.name} in {precision}, {card['bytes'] / 1e6:.1f} MB; "
         f"{card['parity']['text']}"
     )
 
 
-def _write(model, folder, directory, format_, precision, view, images):
-    """Writes the model, and returns what the written one makes of the images to compare."""
-    compared = images["compared"]
-    if format_ == "tflite":
-        content = tflite.convert(model, view.image_size, precision, images["samples"])
-        (folder / "encoder.tflite").write_bytes(content)
-        return tflite.run(content, compared)
-    if format_ == "keras":
-        path = folder / "encoder.keras"
-        keras_file.save(model, path, precision)
-    else:
-        path = folder
-        saved_model.save(half_precision.halve(model) if precision == "float16" else model, path)
-        if precision == "float32":  # With what training goes on from.
-            extra = model_card.EXTRA_ASSETS
-            shutil.copytree(directory / extra, folder / extra, dirs_exist_ok=True)
-    return _predict(tf.keras.models.load_model(path, compile=False), compared)
+def _write_saved_model(model, folder, order):
+    saved_model.save(_in_precision(model, order), folder)
+    if order.precision == "float32":  # With what training goes on from.
+        extra = model_card.EXTRA_ASSETS
+        shutil.copytree(order.directory / extra, folder / extra, dirs_exist_ok=True)
+    return _predict_by_file(folder, order), {}
+
+
+def _write_hub(model, folder, order):
+    with hub_archive.new(folder) as inner:
+        saved_model.save(_in_precision(model, order), inner)
+        own = {"format": "saved_model", "precision": order.precision}
+        model_card.write(inner, {**order.card, **own})
+        found = _predict_by_file(inner, order)
+    return found, {}
+
+
+def _write_keras(model, folder, order):
+    path = folder / "encoder.keras"
+    opens_in_keras_3 = keras_file.save(model, path, order.precision)
+    return _predict_by_file(path, order), {"opens_in_keras_3": opens_in_keras_3}
+
+
+def _write_tflite(model, folder, order):
+    size = order.view.image_size
+    content = tflite.convert(model, size, order.precision, order.samples)
+    (folder / "encoder.tflite").write_bytes(content)
+    entries = {"image_size": size, "resize_size": order.view.resize_size}
+    return tflite.run(content, order.compared), entries
+
+
+def _write_onnx(model, folder, order):
+    content, outputs = onnx_file.convert(model)
+    (folder / "encoder.onnx").write_bytes(content)
+    found = in_batches(onnx_file.open_model(content), order.compared)
+    return found, {"outputs": ", ".join(f"`{name}`" for name in outputs)}
+
+
+FORMATS = {
+    each.name: each
+    for each in (
+        Format("saved_model", _write_saved_model, ("float32", "float16")),
+        Format("keras", _write_keras, ("float32", "float16")),
+        Format("tflite", _write_tflite, ("float32", "float16", "int8")),
+        Format("onnx", _write_onnx),
+        Format("hub", _write_hub, ("float32", "float16")),
+    )
+}
+
+
+def _in_precision(model, order):
+    return half_precision.halve(model) if order.precision == "float16" else model
+
+
+def _predict_by_file(path, order):
+    return _predict(tf.keras.models.load_model(path, compile=False), order.compared)
 
 
 def _predict(model, images):
+    return in_batches(lambda block: model(block, training=False), images)
+
+
+def in_batches(predict, images):
+    """What a function makes of images, some at a time: [num_images, dim]."""
     blocks = (images[start : start + _BATCH] for start in range(0, len(images), _BATCH))
-    return np.concatenate([model(block, training=False) for block in blocks])
+    return np.concatenate([predict(block) for block in blocks])
 
 
 def _make_view(card, image_size):
@@ -126,19 +216,16 @@ def _make_view(card, image_size):
 
 
 def _open_images(dataset, data_dir, view):
-    """({"samples": training images or None, "compared": images}, what the latter are)."""
+    """(training images or None, images to compare on, what the latter are)."""
     size = view.image_size
     if dataset is None:
         random = np.random.default_rng(0).uniform(size=[_NUM_COMPARED, size, size, 3])
         what = f"{_NUM_COMPARED} images of random pixels, {size} px"
-        return {"samples": None, "compared": random.astype(np.float32)}, what
+        return None, random.astype(np.float32), what
     opened = catalog.open_dataset(dataset, data_dir)
     train, test = opened.split("train"), opened.split("test")
     samples, compared = _draw(train, _NUM_SAMPLES, view), _draw(test, _NUM_COMPARED, view)
-    return (
-        {"samples": samples, "compared": compared},
-        f"{len(compared)} images of {test.name}, {size} px",
-    )
+    return samples, compared, f"{len(compared)} images of {test.name}, {size} px"
 
 
 def _draw(source, count, view):
@@ -149,11 +236,10 @@ def _draw(source, count, view):
 
 
 def _check_precision(format_, precision, dataset):
-    known = PRECISIONS[format_]
-    if precision not in known:
+    if precision not in format_.precisions:
         raise InputError(
-            f"--precision={precision} does not fit --format={format_}: choose one of "
-            f"{', '.join(known)}."
+            f"--precision={precision} does not fit --format={format_.name}: choose one of "
+            f"{', '.join(format_.precisions)}."
         )
     if precision == "int8" and dataset is None:
         raise InputError("--precision=int8 takes its scales from images: name some with --dataset.")

@@ -17,6 +17,10 @@ model from elsewhere may lack some:
     image_size, resize_size pixels of the view it was trained for, and of the shorter side before
                             the cut
     feature_dim             length of the features
+    mean, std               of each channel in [0, 1], where the user has to normalise by them
+    arch                    torchvision's name, "resnet50"
+    opens_in_keras_3        whether a Keras file does
+    outputs                 what an ONNX file returns, in words
     licence                 of the weights, or "not stated"
     parity                  how far an export is from the model that it was made of
     bytes, files            size of all, and of each its path, bytes and sha256
@@ -27,6 +31,7 @@ import pathlib
 
 from csml_tf import whole_files
 from csml_tf.errors import InputError
+from csml_tf.export import site_card, usage
 from csml_tf.value_rules import each, fields, number, text, whole
 
 # SavedModel's own place for files that are not part of the graph.
@@ -34,22 +39,6 @@ EXTRA_ASSETS = pathlib.Path("assets.extra")
 NOT_STATED = "not stated"
 _NAME = "csml_tf.json"
 _README = "README.md"
-_USE = {
-    "saved_model": """import tensorflow as tf
-
-encoder = tf.keras.models.load_model("DIR", compile=False)
-features = encoder(images)""",
-    "keras": """import tensorflow as tf
-
-encoder = tf.keras.models.load_model("DIR/encoder.keras", compile=False)
-features = encoder(images)""",
-    "tflite": """import tensorflow as tf
-
-encoder = tf.lite.Interpreter("DIR/encoder.tflite").get_signature_runner()
-features = encoder(images=images)["features"]""",
-}
-
-
 _SHOWN = 60  # Characters of a wrong value.
 _ENTRIES = {
     **dict.fromkeys(("id", "format", "precision", "data", "data_fingerprint"), text()),
@@ -142,9 +131,13 @@ def describe_files(folder):
 
 def describe(card):
     """The card for people, in Markdown."""
-    name = card.get("id", "encoder")
-    lines = [f"# {name}", "", "An image encoder, pretrained without labels by csml_tf.", ""]
-    lines += ["```python", _USE[card.get("format", "saved_model")], "```", ""]
+    licence = card.get("licence", NOT_STATED)
+    lines = []
+    if card.get("format") in site_card.FORMATS:
+        stated = None if licence == NOT_STATED else licence
+        lines += [*site_card.front_matter(card["format"], stated), ""]
+    lines += [f"# {card.get('id', 'encoder')}", ""]
+    lines += ["An image encoder, pretrained without labels by csml_tf.", "", *usage.describe(card)]
     lines += ["## What goes in and comes out", "", _describe_images(card), ""]
     lines += ["## What it is", "", "| | |", "|---|---|"]
     lines += [f"| {row} | {value} |" for row, value in _facts(card)]
@@ -169,12 +162,20 @@ def describe(card):
 
 def _describe_images(card):
     size, resize = card.get("image_size"), card.get("resize_size")
-    text = (
-        "RGB images, float32 in [0, 1], [batch, height, width, 3]; normalisation is inside. "
-        f"Pooled features, float32, [batch, {card.get('feature_dim', 'feature_dim')}]."
-    )
+    features = f"Pooled features, float32, [batch, {card.get('feature_dim', 'feature_dim')}]."
+    if "mean" in card:
+        text = (
+            "RGB images whose values in [0, 1] have been normalised: less the mean "
+            f"{card['mean']}, divided by the deviation {card['std']} of each channel. "
+            f"`config.json` says it to timm and KerasHub; the network does not do it. {features}"
+        )
+    else:
+        text = (
+            "RGB images, float32 in [0, 1], [batch, height, width, 3]; normalisation is inside. "
+            f"{features}"
+        )
     if card.get("format") == "tflite":
-        return f"{text} The model has one size of image, {size} × {size} px, and a batch of one."
+        return f"{text} The model has one size of image, {size} × {size} px; any batch."
     if size is None:
         return text
     return (

@@ -1,14 +1,9 @@
 """TensorFlow Lite: one file for phones and small machines."""
 
-import contextlib
-import io
-import logging as std_logging
-import warnings
-
 import numpy as np
 import tensorflow as tf
 
-from csml_tf.quiet import quiet
+from csml_tf.quiet import quiet, without_notes
 
 _SIGNATURE = "serving_default"
 
@@ -46,7 +41,7 @@ def convert(model, image_size, precision, samples=None):
     if precision == "int8":
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.representative_dataset = lambda: ([image[None]] for image in samples)
-    with quiet(), _without_notes():
+    with quiet(), without_notes("tensorflow"):
         return converter.convert()
 
 
@@ -57,22 +52,7 @@ def run(content, images):
         content: bytes of the model.
         images: [num_images, height, width, 3] float32 in [0, 1].
     """
-    with warnings.catch_warnings(), _without_notes():
-        # Later TensorFlows announce that the interpreter moves to a package of its own.
-        warnings.simplefilter("ignore")
+    # Later TensorFlows announce that the interpreter moves to a package of its own.
+    with without_notes("tensorflow"):
         runner = tf.lite.Interpreter(model_content=content).get_signature_runner(_SIGNATURE)
         return np.concatenate([runner(images=image[None])["features"] for image in images])
-
-
-@contextlib.contextmanager
-def _without_notes():
-    """Without what the converter says about every conversion, on the terminal and as warnings."""
-    logger = std_logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(std_logging.ERROR)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

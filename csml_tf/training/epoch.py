@@ -165,10 +165,11 @@ class Epoch:
 
     def _what_is_ahead(self, knn_top1):
         """The text " (behind pixels, 0.98)" where the best baseline is ahead, else none."""
-        name = max(self._baselines, key=self._baselines.get, default=None)
-        if name is None or self._baselines[name] <= knn_top1:
+        ahead = {name: top1 for name, top1 in self._baselines.items() if top1 > knn_top1}
+        if not ahead:
             return ""
-        return f" (behind {name.replace('_', ' ')}, {self._baselines[name]:.4g})"
+        name, top1 = max(ahead.items(), key=lambda item: item[1])
+        return f" (behind {name.replace('_', ' ')}, {top1:.4g})"
 
 
 def _measure(monitor, encoder, epoch):

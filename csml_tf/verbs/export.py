@@ -3,7 +3,9 @@
 csml-tf export --model_dir=runs/r50 --output=exports/r50
 csml-tf export --model_dir=runs/r50 --output=exports/r50_half --precision=float16
 csml-tf export --model_dir=runs/r50 --output=exports/r50_lite --format=tflite
+csml-tf export --model_dir=runs/r50 --output=exports/r50_preset --format=preset
 
+A preset opens in timm, KerasHub and torchvision; hub is for TF Hub and Kaggle Models.
 --precision=int8 of --format=tflite needs images, --dataset=folder:photos for example.
 """
 
@@ -20,7 +22,7 @@ _MODEL_DIR = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the export; an older export is replaced.", required=True
 )
-_FORMAT = flags.DEFINE_enum("format", "saved_model", [*choices.EXPORTS], "Of what is written.")
+_FORMAT = flags.DEFINE_enum("format", "saved_model", choices.EXPORTS, "Of what is written.")
 _PRECISION = flags.DEFINE_enum(
     "precision", "float32", ["float32", "float16", "int8"], "Of the weights; int8: TFLite only."
 )
@@ -41,13 +43,15 @@ _RESULTS = flags.DEFINE_multi_string(
 def main(argv):
     del argv
     from csml_tf import unfinished
+    from csml_tf.conversion import preset
     from csml_tf.export import formats
 
+    rows = {**formats.FORMATS, preset.FORMAT.name: preset.FORMAT}
     print(
         formats.export(
             unfinished.find_model(_MODEL_DIR.value, _TRUST_MODEL.value),
             _OUTPUT.value,
-            _FORMAT.value,
+            rows[_FORMAT.value],
             _PRECISION.value,
             _DATASET.value,
             _DATA_DIR.value,

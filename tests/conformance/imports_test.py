@@ -67,6 +67,8 @@ RESERVED = {
     "absl.flags": ("csml_tf.verbs", "csml_tf.command"),
     "matplotlib": "csml_tf.reports",  # Installed with the extra [reports] only.
     "torch": "csml_tf.conversion",  # Installed with the extra [torch] only.
+    "tf2onnx": "csml_tf.export",  # Installed with the extra [onnx] only.
+    "onnxruntime": "csml_tf.export",
 }
 # Under TensorFlow 2.16 and later these are Keras 3, or not the Keras that TensorFlow uses.
 KERAS = ("keras", "tf_keras", "tensorflow.keras")

@@ -1,8 +1,12 @@
 import io
 import json
+import os
+import re
 import subprocess
 import sys
+import tarfile
 import zipfile
+from importlib import metadata
 
 import h5py
 import numpy as np
@@ -24,6 +28,7 @@ _EXPORTS = {
     "lite32": ("tflite", "float32", {"image_size": 40}),
     "lite16": ("tflite", "float16", {}),
     "lite8": ("tflite", "int8", {}),
+    "hub32": ("hub", "float32", {"licence": "Apache-2.0"}),
 }
 STRANGER = """
 import sys
@@ -39,6 +44,19 @@ for name in NAMES:
     features[key + "_training"] = model(images, training=True)
     features[key + "_dtypes"] = [w.dtype.name for w in model.trainable_weights]
 np.savez("features.npz", **features)
+"""
+# Of a user who has neither this package nor tf-keras: Keras 2.15, or Keras 3 on TensorFlow.
+PLAIN = """
+import sys
+sys.modules["csml_tf"] = sys.modules["tf_keras"] = None
+import keras
+import numpy as np
+features = {}
+for name, code in LINES.items():
+    scope = {"images": np.load("images.npy")}
+    exec(code, scope)
+    features[name] = scope["features"]
+np.savez("plain.npz", **features)
 """
 
 
@@ -101,6 +119,60 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
             self.assertNotAllClose(found[f"{name}_training"], found[name])
         self.assertEmpty(found["saved16_dtypes"])
         self.assertAllEqual(found["saved16_training"], found["saved16"])
+
+    def blocks(self, name):
+        """The blocks of Python in the card of one of `_EXPORTS`."""
+        text = (self.made(name) / "README.md").read_text()
+        blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+        return [block.replace("DIR", str(self.folder / name)) for block in blocks]
+
+    def test_cards_tell_how_to_open_without_tf_keras(self):
+        lines = {name: self.blocks(name)[0] for name in ("keras32", "keras16")}
+        if metadata.version("keras") >= "3":
+            lines.update({name: self.blocks(name)[1] for name in ("saved32", "saved16")})
+        np.save(self.folder / "images.npy", self.images)
+        environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+        subprocess.run(
+            [sys.executable, "-c", PLAIN.replace("LINES", repr(lines))],
+            cwd=self.folder,
+            env=environment,
+            check=True,
+        )
+        found = np.load(self.folder / "plain.npz")
+        for name in lines:
+            expected = self.features if name.endswith("32") else self.rounded_features
+            self.assertAllClose(found[name], expected, rtol=1e-5)
+
+    def test_config_of_the_keras_file(self):
+        with zipfile.ZipFile(self.made("keras32") / "encoder.keras") as archive:
+            text = archive.read("config.json").decode()
+        modules = {*re.findall(r'"module": "([^"]*)"', text)}
+        self.assertEqual(modules, {"keras", "keras.layers", "keras.initializers"})
+        self.assertNotIn("optional", text)
+        self.assertTrue(model_card.read(self.folder / "keras32")["opens_in_keras_3"])
+
+    def test_hub(self):
+        folder = self.made("hub32")
+        names = ["README.md", "csml_tf.json", "model.tar.gz"]
+        self.assertEqual(sorted(path.name for path in folder.iterdir()), names)
+        self.assertStartsWith((folder / "README.md").read_text(), "---\nlicense: apache-2.0\n")
+        inner = tiny_run.make_temp_dir(self.addCleanup)
+        with tarfile.open(folder / "model.tar.gz") as archive:
+            self.assertIn("saved_model.pb", archive.getnames())
+            self.assertEqual({(m.uid, m.uname, m.mtime) for m in archive}, {(0, "", 0)})
+            archive.extractall(inner, filter="data")
+        self.assertAllClose(saved_model.load(inner)(self.images), self.features, rtol=1e-5)
+        self.assertEqual(model_card.read(inner)["id"], "tiny")
+        self.assertEqual(saved_model.read_training_state(inner), {})
+
+    @parameterized.parameters("lite32", "lite16", "lite8")
+    def test_tflite_takes_any_batch(self, name):
+        size = model_card.read(self.made(name))["image_size"]
+        path = str(self.folder / name / "encoder.tflite")
+        images = np.random.default_rng(2).uniform(size=[8, size, size, 3]).astype(np.float32)
+        found = tf.lite.Interpreter(path).get_signature_runner()(images=images)["features"]
+        one_by_one = tflite.run((self.folder / name / "encoder.tflite").read_bytes(), images)
+        self.assertAllClose(found, one_by_one, rtol=1e-5, atol=1e-5)
 
     @parameterized.parameters(("lite32", 40, 1e-4), ("lite16", 32, 2e-3))
     def test_tflite(self, name, size, tolerance):
@@ -181,7 +253,7 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(model_card.read(self.folder / "keras32")["licence"], "MIT")
         text = (self.folder / "lite8" / "README.md").read_text()
         self.assertIn("encoder.tflite", text)
-        self.assertIn("32 × 32 px, and a batch of one", text)
+        self.assertIn("32 × 32 px; any batch", text)
 
     def write_result(self, encoder_id, protocols=("knn",)):
         path = self.folder / f"{encoder_id}.json"

@@ -63,7 +63,7 @@ class ModelCardTest(parameterized.TestCase):
         text = (self.folder / "README.md").read_text()
         for part in (
             "# r18_birds",
-            'tf.keras.models.load_model("DIR/encoder.keras"',
+            'keras.models.load_model("DIR/encoder.keras"',
             "| format | keras, float16 |",
             "folder:birds (fingerprint 0123456789abcdef)",
             f"| exported by | csml_tf 0.1.0, commit {'f' * 40} |",

@@ -1,0 +1,55 @@
+"""The head of a README.md, in YAML, from which sites for models make their pages."""
+
+import json
+
+# The library that opens the folder, and what else does, for the site's search.
+_LIBRARIES = {"preset": ("timm", ("keras-hub", "torchvision")), "hub": ("tf-keras", ("tf-hub",))}
+FORMATS = frozenset(_LIBRARIES)
+# What Hugging Face knows by these names; others have to be called "other".
+_LICENCES = {
+    *("apache-2.0", "mit", "bsd-2-clause", "bsd-3-clause", "unlicense", "cc0-1.0", "cc-by-4.0"),
+    *("cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-nc-nd-4.0"),
+    *("gpl-3.0", "lgpl-3.0", "agpl-3.0", "mpl-2.0", "openrail"),
+}
+
+
+def front_matter(format_, licence):
+    """The lines of the YAML, those that enclose it included.
+
+    Args:
+        format_: one of `FORMATS`.
+        licence: of the weights; None where it is not stated.
+
+    Example:
+        >>> for line in front_matter("hub", "MIT"):
+        ...     print(line)
+        ---
+        license: mit
+        library_name: tf-keras
+        pipeline_tag: image-feature-extraction
+        tags:
+        - image-feature-extraction
+        - self-supervised-learning
+        - csml_tf
+        - tf-hub
+        ---
+    """
+    library, others = _LIBRARIES[format_]
+    tags = ["image-feature-extraction", "self-supervised-learning", "csml_tf", *others]
+    return [
+        "---",
+        *_describe_licence(licence),
+        f"library_name: {library}",
+        "pipeline_tag: image-feature-extraction",
+        "tags:",
+        *(f"- {tag}" for tag in tags),
+        "---",
+    ]
+
+
+def _describe_licence(licence):
+    if licence is None:
+        return ["license: unknown"]
+    if licence.lower() in _LICENCES:
+        return [f"license: {licence.lower()}"]
+    return ["license: other", f"license_name: {json.dumps(licence)}"]
