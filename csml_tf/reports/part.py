@@ -18,7 +18,38 @@ class Part:
 
 
 class LeftOut(Exception):
-    """A part that cannot be drawn: one sentence, plain text, why not and how to get it."""
+    """A part that cannot be drawn: one sentence, plain text, why not and how to get it.
+
+    Args:
+        sentence: plain text.
+        command: what a shell would have to be told; None where there is no such command.
+    """
+
+    def __init__(self, sentence, command=None):
+        super().__init__(sentence)
+        self.command = command
+
+
+def left_out(title, reason):
+    """HTML of what stands in the place of something that is not there.
+
+    Args:
+        title: of what it would be, plain text; "" for a whole part.
+        reason: `LeftOut`.
+    """
+    what = f"Left out, {title}: " if title else "Left out: "
+    code = "" if reason.command is None else command(reason.command)
+    return paragraph(f"{what}{reason}", "left-out") + code
+
+
+def command(line):
+    """HTML of a command line, plain text; copy.js adds the button that copies it."""
+    return f'<pre class="command"><code>{html.escape(line)}</code></pre>'
+
+
+def image(uri, alternative):
+    """HTML of one image; the second is plain text for whom it is not shown."""
+    return f'<img src="{uri}" alt="{html.escape(alternative)}">'
 
 
 def picture(uri, alternative, caption, klass=""):
@@ -30,10 +61,7 @@ def picture(uri, alternative, caption, klass=""):
         caption: plain text.
         klass: CSS class of the figure.
     """
-    return (
-        f'<figure class="{klass}"><img src="{uri}" alt="{html.escape(alternative)}">'
-        f"{figcaption(caption)}</figure>"
-    )
+    return f'<figure class="{klass}">{image(uri, alternative)}{figcaption(caption)}</figure>'
 
 
 def figcaption(caption):
