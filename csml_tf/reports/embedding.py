@@ -46,8 +46,7 @@ class Embedding:
         """How the positions came about, in words."""
         count, others = len(self.placed), len(self.positions) - len(self.placed)
         text = (
-            f"t-SNE of {count:,} images, perplexity {perplexity(count):g}, "
-            f"{ITERATIONS} iterations"
+            f"t-SNE of {count:,} images, perplexity {perplexity(count):g}, {ITERATIONS} iterations"
         )
         if not others:
             return text

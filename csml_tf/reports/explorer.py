@@ -50,8 +50,8 @@ def render(name, images, embedding):
         f"{len(images):,} images here)."
     )
     uri = canvas.data_uri(*map_images.encode_small(sprite))
-    # Inside of a script only "</" could end it.
-    text = json.dumps(data, ensure_ascii=False).replace("</", "<\\/").replace("<!--", "<\\!--")
+    # Without a "<" nothing in a name can end the script that holds it.
+    text = json.dumps(data).replace("<", "\\u003c")
     return page.document(
         f"{name}: explorer",
         ["explorer.css"],

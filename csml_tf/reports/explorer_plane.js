@@ -15,9 +15,9 @@ class Plane {
     this.path = null;
     this.stamps = new Map();
     this.visible = new Int32Array(this.count);
+    this.isWhole = true;  // Until somebody looks closer or elsewhere.
     new ResizeObserver(() => this.resize()).observe(canvas);
     this.resize();
-    this.fit();
   }
 
   resize() {
@@ -28,11 +28,8 @@ class Plane {
     this.canvas.height = Math.max(1, Math.round(this.height * ratio));
     this.ratio = ratio;
     this.stamps.clear();
-    if (before[0]) {  // The middle stays in the middle.
-      this.left += (this.width - before[0]) / 2;
-      this.top += (this.height - before[1]) / 2;
-    } else if (this.width) this.fit();
-    this.request();
+    if (this.isWhole) return this.fit();
+    this.pan((this.width - before[0]) / 2, (this.height - before[1]) / 2);
   }
 
   fit() {
@@ -41,6 +38,7 @@ class Plane {
     this.whole = Math.max(1, Math.min((this.width - 2 * margin) / (wide || 1),
                                       (this.height - 2 * margin) / (high || 1)));
     this.scale = this.whole;
+    this.isWhole = true;
     this.left = (this.width - wide * this.scale) / 2;
     this.top = (this.height - high * this.scale) / 2;
     this.request();
@@ -51,12 +49,14 @@ class Plane {
     this.left = x - (x - this.left) * scale / this.scale;
     this.top = y - (y - this.top) * scale / this.scale;
     this.scale = scale;
+    this.isWhole = false;
     this.request();
   }
 
   pan(dx, dy) {
     this.left += dx;
     this.top += dy;
+    this.isWhole = false;
     this.request();
   }
 

@@ -52,6 +52,13 @@ def held_out(images: Optional[RunImages], output: pathlib.Path, seed: int) -> st
     return _sheet(sheet, output / "held_out_sheet.png", caption)
 
 
+def looked_up(images: Optional[RunImages], output: pathlib.Path) -> str:
+    """As `neighbors`, of images that somebody brought with their nearest training images."""
+    images = _with_features(images)
+    sheet, caption = nearest.of_queries(images.queries, images.train)
+    return _sheet(sheet, output / "query_sheet.png", caption)
+
+
 def feature_maps(
     record: RunRecord,
     images: Optional[RunImages],

@@ -1,4 +1,6 @@
-"""The two contact sheets of a report: mined neighbors, and what is nearest to unseen images."""
+"""The contact sheets of a report: mined neighbors, what is nearest to unseen images, to queries."""
+
+import os
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from csml_tf.training import saved_neighbors
 
 NUM_ROWS = 8
 NUM_NEAREST = 5
+MAX_QUERIES = 24
 _MAX_PX = 160
 _FRAMES = " Blue frame: the class of the first image; orange frame: another class."
 
@@ -55,7 +58,9 @@ def mined(checkpoints, source, fingerprint, seed):
         "the cosine of the key encoder's pooled features, mined before epoch "
         f"{mined_at_epoch + 1}."
     )
-    return ContactSheet(rows, "image", "neighbor"), caption + (_FRAMES if source.labels is not None else "")
+    return ContactSheet(rows, "image", "neighbor"), caption + (
+        _FRAMES if source.labels is not None else ""
+    )
 
 
 def of_held_out(test, train, seed, share_training):
@@ -71,22 +76,59 @@ def of_held_out(test, train, seed, share_training):
         (`ContactSheet`, caption).
     """
     chosen = _draw(len(test.source), seed)
-    k = min(NUM_NEAREST, len(train.source))
-    similarities, indices = similarity.cosine_top_k(test.values[chosen], train.values, k)
-    queries = originals.Originals(test.source, _MAX_PX)
-    bank = originals.Originals(train.source, _MAX_PX)
-    rows = [
-        SheetRow(queries.read(i), [bank.read(j) for j in row], cosines.tolist())
-        for i, row, cosines in zip(chosen, indices, similarities)
-    ]
+    sheet = _find(test, chosen, train, "held-out", "training image")
     caption = (
-        f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each the {k} "
-        f"nearest of {len(train.source):,} images, {train.source.name}, by the cosine (below) of "
-        'the exported encoder\'s pooled features (layer "features").'
+        f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each "
+        f"{_about(sheet, train)}"
     )
     if share_training:
         caption += " The encoder has trained on all images of this folder, without their labels."
-    return ContactSheet(rows, "held-out", "training image"), caption + (_FRAMES if test.source.labels is not None else "")
+    return sheet, caption + (_FRAMES if test.source.labels is not None else "")
+
+
+def of_queries(queries, train):
+    """Images that somebody brought, with the training images that are nearest to them.
+
+    A query that is one of the training images, by its path, is not its own neighbor.
+
+    Args:
+        queries: `trained_features.ImageFeatures` of image files.
+        train: the same of training images.
+
+    Returns:
+        (`ContactSheet`, caption).
+    """
+    count = len(queries.source)
+    chosen = np.arange(min(count, MAX_QUERIES))
+    names = [os.path.abspath(path) for path in train.source.paths or []]
+    where = dict(zip(names, range(len(names))))
+    own = [where.get(os.path.abspath(queries.source.paths[i]), -1) for i in chosen]
+    sheet = _find(queries, chosen, train, "query", "nearest", own)
+    shown = f"{count} images" if len(chosen) == count else f"The first {len(chosen)} of {count}"
+    return sheet, f"{shown} of {queries.source.name}, and for each {_about(sheet, train)}"
+
+
+def _find(queries, chosen, train, title, other_title, own=None):
+    """The sheet of some of the queries; `own` are their rows in the training images, or -1."""
+    is_own = own is not None and max(own) >= 0
+    k = min(NUM_NEAREST, len(train.source) - is_own)
+    similarities, indices = similarity.cosine_top_k(
+        queries.values[chosen], train.values, k, own if is_own else None
+    )
+    of_queries, bank = (originals.Originals(each.source, _MAX_PX) for each in (queries, train))
+    rows = [
+        SheetRow(of_queries.read(i), [bank.read(j) for j in row], cosines.tolist())
+        for i, row, cosines in zip(chosen, indices, similarities)
+    ]
+    return ContactSheet(rows, title, other_title)
+
+
+def _about(sheet, train):
+    return (
+        f"the {len(sheet.rows[0].nearest)} nearest of {len(train.source):,} images, "
+        f"{train.source.name}, by the cosine (below) of the exported encoder's pooled features "
+        '(layer "features").'
+    )
 
 
 def _draw(num_images, seed):

@@ -7,7 +7,7 @@ import pathlib
 
 from csml_tf import code_version, whole_files
 from csml_tf.errors import InputError
-from csml_tf.reports import canvas, chart, curves, page, palette, part, run_record
+from csml_tf.reports import canvas, chart, curves, page, palette, run_record
 from csml_tf.reports.chart import Chart, Curve
 from csml_tf.reports.part import LeftOut, Part
 from csml_tf.reports.run_record import RunRecord
@@ -148,9 +148,7 @@ def _curves(records, output):
     drawn = charts(records)
     width = 3
     for number, chunk in enumerate(range(0, len(drawn), width), start=1):
-        canvas.save(
-            chart.draw(drawn[chunk : chunk + width]), output / f"comparison_{number}.png"
-        )
+        canvas.save(chart.draw(drawn[chunk : chunk + width]), output / f"comparison_{number}.png")
     legend = _legend(drawn[0].curves)
     caption = "Each figure by the epochs of the runs that have measured it."
     if len({(record.knn() or [None] * 3)[2] for record in records.values()} - {None}) > 1:
@@ -181,7 +179,7 @@ def _facts(records):
     rows = {"folder": [str(record.directory.path) for record in records.values()]}
     for name in _FACTS:
         rows[name] = [code_version.shorten(facts.get(name, _MISSING)) for facts in each]
-    return rows
+    return {name: texts for name, texts in rows.items() if {*texts} != {_MISSING}}
 
 
 def _table(rows, records):

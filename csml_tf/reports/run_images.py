@@ -23,6 +23,7 @@ class RunImages:
         share_training: whether the run has trained on the held-out images too.
         weights: SHA-256 of the exported encoder, or None.
         no_features: why there are no features; None where there are.
+        queries: `trained_features.ImageFeatures` of images to look up, or None.
     """
 
     pretrain: base.ImageSource
@@ -31,9 +32,12 @@ class RunImages:
     share_training: bool
     weights: Optional[str]
     no_features: Optional[str]
+    queries: Optional[trained_features.ImageFeatures] = None
 
 
-def read(record: RunRecord, dataset, data_dir, max_test_images, max_train_images, seed):
+def read(
+    record: RunRecord, dataset, data_dir, max_test_images, max_train_images, seed, queries=None
+):
     """Opens the images of a run and encodes them.
 
     Args:
@@ -43,12 +47,13 @@ def read(record: RunRecord, dataset, data_dir, max_test_images, max_train_images
         max_test_images: how many held-out images are encoded at most, drawn by the seed.
         max_train_images: the same of training images.
         seed: of the draws.
+        queries: path of an image file, or of a folder of images, to look up; or None.
 
     Returns:
         `RunImages`.
 
     Raises:
-        InputError: if there is no such data set.
+        InputError: if there is no such data set, or no image to look up.
     """
     try:
         opened = catalog.open_dataset(dataset, data_dir)
@@ -57,6 +62,7 @@ def read(record: RunRecord, dataset, data_dir, max_test_images, max_train_images
         raise InputError(
             f"{str(error).rstrip('.')}; --noimages makes a report without images."
         ) from error
+    wanted = None if queries is None else catalog.open_images(queries)
     if not record.directory.saved_model.exists():
         sentence = "The run has exported no encoder yet: let csml-tf train finish it."
         return RunImages(pretrain, None, None, False, None, sentence)
@@ -72,4 +78,6 @@ def read(record: RunRecord, dataset, data_dir, max_test_images, max_train_images
     weights = encoder.digest()
     test = trained_features.extract(encoder, test, max_test_images, seed)
     train = trained_features.extract(encoder, train, max_train_images, seed)
-    return RunImages(pretrain, test, train, share_training, weights, None)
+    if wanted is not None:
+        wanted = trained_features.extract(encoder, wanted, len(wanted), seed)
+    return RunImages(pretrain, test, train, share_training, weights, None, wanted)

@@ -33,6 +33,7 @@ def write(
     max_train_images=50_000,
     seed=0,
     with_explorer=False,
+    queries=None,
 ):
     """Writes the page of a run, `report.html`, and its pictures one by one beside it.
 
@@ -46,6 +47,7 @@ def write(
         max_train_images: how many training images are searched for the nearest ones.
         seed: of all draws.
         with_explorer: whether to write `explorer.html`, too, of up to 20,000 images.
+        queries: image file, or folder of images, to look up; None for none.
 
     Returns:
         One line about the page.
@@ -60,6 +62,8 @@ def write(
         )
     if with_explorer and not (images and draw_map):
         raise InputError("--explorer is made of the map: leave --noimages and --nomap away.")
+    if queries is not None and not images:
+        raise InputError("--queries are looked up among the images: leave --noimages away.")
     record = run_record.read(model_dir)
     canvas.prepare(output)
     output = pathlib.Path(output)
@@ -67,13 +71,16 @@ def write(
     data = None
     if images:
         max_test_images = explorer.MAX_IMAGES if with_explorer else embedding.MAX_IMAGES
-        data = run_images.read(record, dataset, data_dir, max_test_images, max_train_images, seed)
+        limits = (max_test_images, max_train_images)
+        data = run_images.read(record, dataset, data_dir, *limits, seed, queries)
     cards, faults = measurements.read(record.directory.path)
     band = reference_runs.find(record)
 
     makers = {}
     if band is not None:
         makers["Beside reference runs"] = lambda: metric_parts.verdict(record, band)
+    if queries is not None:
+        makers["Looked up"] = lambda: image_parts.looked_up(data, output)
     makers |= {
         "Curves": lambda: metric_parts.losses_and_speed(record, band, output),
         "Accuracy": lambda: metric_parts.accuracy(record, band, output),

@@ -2,6 +2,7 @@
 
 csml-tf report --model_dir=runs/quickstart --output=reports/quickstart
 csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --explorer
+csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --queries=holiday.jpg
 csml-tf report --model_dir=runs/a --model_dir=runs/b --output=reports/a_and_b
 csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --views
 csml-tf report --gin_file=r50.gin --dataset=folder:photos --output=reports/r50 --views
@@ -29,6 +30,9 @@ _IMAGES = flags.DEFINE_bool("images", True, "The parts of the page that need the
 _MAP = flags.DEFINE_bool("map", True, "The map of the features, and the projector's files.")
 _EXPLORER = flags.DEFINE_bool(
     "explorer", False, "Also explorer.html: the map of up to 20,000 images, to look through."
+)
+_QUERIES = flags.DEFINE_string(
+    "queries", None, "Image or folder of images: a sheet of them with their nearest."
 )
 _TRAIN_IMAGES = flags.DEFINE_integer(
     "train_images", 50_000, "Training images to search for what is nearest to unseen ones."
@@ -80,10 +84,10 @@ def write_page():
             "--gin_file, too."
         )
     if len(_MODEL_DIRS.value) > 1:
-        if _DATASET.value or _DATA_DIR.value or _EXPLORER.value:
+        if any(flag.value for flag in (_DATASET, _DATA_DIR, _EXPLORER, _QUERIES)):
             raise InputError(
-                "A page about several runs reads no images: leave --dataset, --data_dir and "
-                "--explorer away."
+                "A page about several runs reads no images: leave --dataset, --data_dir, "
+                "--explorer and --queries away."
             )
         return run_comparison.write(_MODEL_DIRS.value, _OUTPUT.value)
     return run_report.write(
@@ -96,6 +100,7 @@ def write_page():
         _TRAIN_IMAGES.value,
         _SEED.value,
         _EXPLORER.value,
+        _QUERIES.value,
     )
 
 

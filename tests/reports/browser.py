@@ -26,7 +26,8 @@ _FRAME = """<!doctype html><meta charset="utf-8"><title></title><body style="mar
 _ASK = """<script>
 addEventListener("load", async () => {{
   let answer;
-  try {{ answer = await (async () => {{ {script} }})(); }} catch (error) {{ answer = String(error); }}
+  try {{ answer = await (async () => {{ {script} }})(); }}
+  catch (error) {{ answer = String(error); }}
   parent.postMessage(JSON.stringify(answer), "*");
 }});
 </script></body>"""
@@ -38,7 +39,8 @@ OVERFLOWING = """
     if (!box.width || each.closest(".wide, pre, svg, details") || each.closest("#side")) continue;
     if (box.right > innerWidth + 1 || box.left < -1) beyond.push(each.outerHTML.slice(0, 80));
   }
-  return { width: innerWidth, page: document.documentElement.scrollWidth, beyond };
+  const fits = document.documentElement.scrollWidth <= innerWidth;
+  return { width: innerWidth, fits, beyond };
 """
 
 

@@ -35,7 +35,9 @@ class ContactSheetTest(absltest.TestCase):
         shown = [axes for axes in figure.axes if axes.images]
         pixels = [int(np.asarray(axes.images[0].get_array())[0, 0, 0]) for axes in shown]
         self.assertEqual(pixels, [1, 2, 3] * 2)
-        self.assertEqual([axes.get_title() for axes in shown[:3]], ["image", "nearest 1", "nearest 2"])
+        self.assertEqual(
+            [axes.get_title() for axes in shown[:3]], ["image", "nearest 1", "nearest 2"]
+        )
         self.assertEqual(shown[1].get_xlabel(), "#2, cat\n0.750")
         self.assertFalse(shown[0].spines["left"].get_visible())
         self.assertTrue(shown[1].spines["left"].get_visible())

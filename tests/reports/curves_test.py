@@ -27,9 +27,7 @@ BAND = reference_runs.Band(2, {1: (2.0, 4.0), 2: (1.0, 3.0)}, {2: (0.5, 0.75)}, 
 
 def read(charts):
     """{title of each chart: {label of each curve: its points}}."""
-    return {
-        chart.title: {curve.label: curve.points for curve in chart.curves} for chart in charts
-    }
+    return {chart.title: {curve.label: curve.points for curve in chart.curves} for chart in charts}
 
 
 class CurvesTest(absltest.TestCase):
@@ -96,7 +94,10 @@ class CurvesTest(absltest.TestCase):
     def test_neighbors(self):
         self.assertEqual(
             read(curves.neighbors(ROWS)),
-            {"purity of the neighbors, %": {"": [(2, 75.0)]}, "seconds of mining": {"": [(2, 2.0)]}},
+            {
+                "purity of the neighbors, %": {"": [(2, 75.0)]},
+                "seconds of mining": {"": [(2, 2.0)]},
+            },
         )
         with self.assertRaisesRegex(LeftOut, "mines no neighbors"):
             curves.neighbors(ROWS[:1])

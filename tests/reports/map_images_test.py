@@ -59,7 +59,9 @@ class GatherTest(absltest.TestCase):
         features = make_features(folder.FolderSource(directory))
         images = map_images.gather(features, features, 4, 0)
         self.assertEqual(images.names[:3], ["#0 000.png", "#1 001.png", "#2 002.png"])
-        self.assertEqual(images.paths[:2], [str(directory / name) for name in ("000.png", "001.png")])
+        self.assertEqual(
+            images.paths[:2], [str(directory / name) for name in ("000.png", "001.png")]
+        )
         self.assertEqual(images.thumbnails.shape, (4, 64, 64, 3))
 
 

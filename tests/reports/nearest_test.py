@@ -1,11 +1,14 @@
+from unittest import mock
+
 import numpy as np
 from absl.testing import absltest
 
 from csml_tf.data.neighbor_table import NeighborTable
-from csml_tf.data.sources import memory
+from csml_tf.data.sources import folder, memory
 from csml_tf.reports import nearest, palette
 from csml_tf.reports.part import LeftOut
 from csml_tf.reports.trained_features import ImageFeatures
+from tests.data.sources import image_files
 from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
@@ -23,8 +26,7 @@ def make_source(num_images=NUM_IMAGES, labels=True, name="dots"):
 def read(sheet):
     """The sheet as [[(index, cosine or None, colour of its frame or None)]] by row."""
     return [
-        [(image.index, cosine, frame) for image, cosine, frame in row.cells()]
-        for row in sheet.rows
+        [(image.index, cosine, frame) for image, cosine, frame in row.cells()] for row in sheet.rows
     ]
 
 
@@ -95,6 +97,33 @@ class OfHeldOutTest(absltest.TestCase):
         self.assertRegex(caption, "6 images .* out of unseen, .* 5 nearest of 30 images, dots")
         self.assertNotIn("trained on all", caption)
         self.assertIn("trained on all", nearest.of_held_out(test, train, 0, True)[1])
+
+
+class OfQueriesTest(absltest.TestCase):
+    def test_a_training_image_is_not_its_own_neighbor(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(directory, 7)
+        source = folder.FolderSource(directory)
+        values = np.random.default_rng(1).normal(size=[7, 3]).astype(np.float32)
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        train = ImageFeatures(source, values)
+        queries = ImageFeatures(source.subset([2, 5]), values[[2, 5]])
+        sheet, caption = nearest.of_queries(queries, train)
+        for query, ((anchor, *_), *others) in zip((2, 5), read(sheet)):
+            self.assertEqual(sheet.rows[anchor].anchor.path, source.paths[query])
+            order = np.argsort(-(values @ values[query]), kind="stable")
+            self.assertEqual([index for index, _, _ in others], order[1:6].tolist())
+        self.assertRegex(caption, "^2 images of .* for each the 5 nearest of 7 images, folder:")
+
+    def test_the_first_of_many(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(directory, 3)
+        source = folder.FolderSource(directory)
+        features = ImageFeatures(source, np.eye(3, dtype=np.float32))
+        with mock.patch.object(nearest, "MAX_QUERIES", 2):
+            sheet, caption = nearest.of_queries(features, features)
+        self.assertLen(sheet.rows, 2)
+        self.assertRegex(caption, "^The first 2 of 3 of folder:.* the 2 nearest of 3 images")
 
 
 if __name__ == "__main__":

@@ -69,8 +69,9 @@ class BrowserTest(absltest.TestCase):
     def test_copies_commands_and_wraps_links(self):
         browser.need(self)
         commands = ("mkdir -p 'a b' && csml-tf evaluate --json=x", "tensorboard --logdir=a")
-        parts = [part.Part(f"A part by the name of {n}", part.command(commands[n % 2]))
-                 for n in range(2)]
+        parts = [
+            part.Part(f"A part by the name of {n}", part.command(commands[n % 2])) for n in range(2)
+        ]
         parts += [part.Part(f"A part by the name of {n}", "") for n in range(2, 12)]
         text = page.render("x", "", "", parts)
         folder = tiny_run.make_temp_dir(self.addCleanup)

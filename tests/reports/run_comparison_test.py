@@ -35,7 +35,7 @@ class RunComparisonTest(absltest.TestCase):
         page = PageReader(self.text)
         for tag, name, value in page.references:
             self.assertRegex(value, "^(data:|#)", f"{tag} {name}")
-        for words in ("tiny.gin with EPOCHS = 3", "2 min 0 s", "in progress or stopped"):
+        for words in ("tiny.gin with EPOCHS = 3", "2 min 0 s", "finished after 2 epochs"):
             self.assertIn(words, page.text)
         shown = [attrs["alt"] for tag, attrs in page.elements if tag == "img"]
         self.assertEqual(
@@ -107,7 +107,7 @@ class RunComparisonTest(absltest.TestCase):
             folder = tiny_run.make_temp_dir(self.addCleanup)
             answer, complaints = browser.ask(self.text, browser.OVERFLOWING, folder, width)
             self.assertEqual(complaints, [])
-            self.assertEqual(answer, {"width": width, "page": width, "beyond": []})
+            self.assertEqual(answer, {"width": width, "fits": True, "beyond": []})
 
 
 if __name__ == "__main__":

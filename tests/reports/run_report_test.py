@@ -78,7 +78,9 @@ class WriteTest(absltest.TestCase):
 
     def test_all_parts(self):
         self.assertEqual(
-            self.line, f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs"
+            self.line,
+            f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs, and "
+            f"{self.output}/explorer.html",
         )
         titles = re.findall("<h2>(.*?)</h2>", self.text)
         self.assertEqual(titles, [*PARTS])
@@ -105,7 +107,7 @@ class WriteTest(absltest.TestCase):
             "8 images of few digits, pretrain, drawn with seed 0",
             "the 5 nearest of 100 images, few digits, train, by the cosine",
             " training images by t-SNE",
-            'layer "features", 4 numbers each, unit length; perplexity 16.3333, 500 iterations, seed 0',
+            'layer "features", 4 numbers each, unit length; perplexity 16.3333, 500 iterations',
             "features of 100 images of few digits, train, tested on 30 of few digits, test",
             "of other weights than the run's encoder has now",
             "Dotted: from epoch 3 on",
@@ -143,7 +145,7 @@ class WriteTest(absltest.TestCase):
         browser.need(self)
         for width in (browser.WIDE, browser.NARROW):
             answer = self.ask(browser.OVERFLOWING, width)
-            self.assertEqual(answer, {"width": width, "page": width, "beyond": []})
+            self.assertEqual(answer, {"width": width, "fits": True, "beyond": []})
 
     def ask(self, script, width):
         folder = tiny_run.make_temp_dir(self.addCleanup)
