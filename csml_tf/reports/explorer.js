@@ -55,7 +55,7 @@ function hover(i) {
 
 function tile(i, words) {
   const button = element("button", { type: "button", title: `${className(i)}\n${data.paths[i]}` },
-    thumbnail(i, 86), ...words.map((text) => element("span", { textContent: text })));
+    thumbnail(i, 128), ...words.map((text) => element("span", { textContent: text })));
   button.dataset.i = i;
   button.style.borderColor = plane.looks[labels[i]][0];
   button.addEventListener("click", () => pick(i));

@@ -1,5 +1,7 @@
 "use strict";
 // The map on its canvas: where one looks, how it is drawn, what lies at a place.
+const FAINT = 0.2;  // How strong a dot is beside those that are meant.
+
 class Plane {
   // data: {count, x, y: in [0, 1], labels, looks: [[color, shape]] by label, sprite, size, columns}
   constructor(canvas, data) {
@@ -28,6 +30,8 @@ class Plane {
     this.canvas.height = Math.max(1, Math.round(this.height * ratio));
     this.ratio = ratio;
     this.stamps.clear();
+    this.pixels = this.context.createImageData(this.canvas.width, this.canvas.height);
+    this.words = new Uint32Array(this.pixels.data.buffer);
     if (this.isWhole) return this.fit();
     this.pan((this.width - before[0]) / 2, (this.height - before[1]) / 2);
   }
@@ -81,13 +85,16 @@ class Plane {
   // The shown images inside of a closed path [[x, y]], even and odd.
   inside(path) {
     const found = [];
+    const xs = Float64Array.from(path, (place) => place[0]);
+    const ys = Float64Array.from(path, (place) => place[1]);
+    const [least, most] = [Math.min, Math.max].map((end) => ys.reduce((a, b) => end(a, b)));
     for (let i = 0; i < this.count; i++) {
-      if (!this.shown[this.labels[i]]) continue;
-      const [x, y] = this.place(i);
+      const x = this.left + this.x[i] * this.scale, y = this.top + this.y[i] * this.scale;
+      if (y < least || y > most || !this.shown[this.labels[i]]) continue;
       let odd = false;
-      for (let a = 0, b = path.length - 1; a < path.length; b = a++) {
-        const [[ax, ay], [bx, by]] = [path[a], path[b]];
-        if ((ay > y) !== (by > y) && x < ax + (bx - ax) * (y - ay) / (by - ay)) odd = !odd;
+      for (let a = 0, b = xs.length - 1; a < xs.length; b = a++) {
+        if ((ys[a] > y) !== (ys[b] > y) &&
+            x < xs[a] + (xs[b] - xs[a]) * (y - ys[a]) / (ys[b] - ys[a])) odd = !odd;
       }
       if (odd) found.push(i);
     }
@@ -112,30 +119,38 @@ class Plane {
 
   draw() {
     const context = this.context;
-    context.setTransform(1, 0, 0, 1, 0, 0);
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     const count = this.collect();
     const room = this.width * this.height;
     // Of few images in sight: the images themselves.
     const most = Math.sqrt(room / Math.max(count, 1)) * 0.6;
-    this.thumbnailPx = most >= 30 ? Math.min(most, 64) : 0;
+    this.thumbnailPx = most >= 22 ? Math.min(most, 64) : 0;
     const zoomed = Math.pow(this.scale / this.whole, 0.4);
     const spacing = Math.sqrt(room / this.count);
     this.radius = Math.round(2 * Math.min(Math.max(spacing * 0.3, 2) * zoomed, 6)) / 2;
-    this.drawLines();
-    if (this.numChosen) {
-      this.drawAll(count, (i) => !this.chosen[i], 0.25);
-      this.drawAll(count, (i) => this.chosen[i], 1);
-    } else if (this.focus >= 0) {
-      this.drawAll(count, (i) => this.labels[i] !== this.focus, 0.12);
-      this.drawAll(count, (i) => this.labels[i] === this.focus, 1);
-    } else {
-      this.drawAll(count, null, 1);
+    this.words.fill(0xffffffff);
+    const isPlain = !this.numChosen && this.focus < 0;
+    const stands = (i) => (this.numChosen ? this.chosen[i] : this.labels[i] === this.focus);
+    const drawOne = this.thumbnailPx ? this.drawThumbnail : this.drawDot;
+    if (this.thumbnailPx) this.show();
+    for (const strong of isPlain ? [true] : [false, true]) {
+      context.globalAlpha = strong ? 1 : FAINT;
+      for (let n = 0; n < count; n++) {
+        const i = this.visible[n];
+        if (isPlain || !stands(i) === !strong) drawOne.call(this, i, strong);
+      }
     }
+    context.globalAlpha = 1;
+    if (!this.thumbnailPx) this.show();
+    this.drawLines();
     this.drawRings();
     this.drawPath();
+  }
+
+  // What `words` holds goes to the canvas: a pixel each, in the order of its bytes.
+  show() {
+    this.context.setTransform(1, 0, 0, 1, 0, 0);
+    this.context.putImageData(this.pixels, 0, 0);
+    this.context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
   }
 
   // Fills `visible` with the images in sight and returns how many they are.
@@ -152,49 +167,62 @@ class Plane {
     return count;
   }
 
-  drawAll(count, wanted, alpha) {
-    const context = this.context;
-    context.globalAlpha = alpha;
-    for (let n = 0; n < count; n++) {
-      const i = this.visible[n];
-      if (wanted && !wanted(i)) continue;
-      const x = this.left + this.x[i] * this.scale, y = this.top + this.y[i] * this.scale;
-      if (this.thumbnailPx) {
-        const side = this.thumbnailPx;
-        context.fillStyle = this.looks[this.labels[i]][0];
-        context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
-        this.drawImage(context, i, x - side / 2, y - side / 2, side);
-      } else {
-        const stamp = this.stamp(this.labels[i]);
-        context.drawImage(stamp, x - stamp.reach, y - stamp.reach, 2 * stamp.reach,
-                          2 * stamp.reach);
-      }
-    }
-    context.globalAlpha = 1;
+  drawThumbnail(i) {
+    const context = this.context, side = this.thumbnailPx;
+    const x = this.left + this.x[i] * this.scale, y = this.top + this.y[i] * this.scale;
+    context.fillStyle = this.looks[this.labels[i]][0];
+    context.fillRect(x - side / 2 - 2, y - side / 2 - 2, side + 4, side + 4);
+    this.drawImage(context, i, x - side / 2, y - side / 2, side);
+  }
+
+  // Pixel by pixel: tens of thousands of dots are too many for the canvas' own shapes.
+  drawDot(i, strong) {
+    const { offsets, colors, reach } = this.stamp(this.labels[i], strong);
+    const wide = this.canvas.width, high = this.canvas.height, words = this.words;
+    const x = Math.round((this.left + this.x[i] * this.scale) * this.ratio);
+    const y = Math.round((this.top + this.y[i] * this.scale) * this.ratio);
+    if (x < reach || y < reach || x >= wide - reach || y >= high - reach) return;
+    const start = y * wide + x;
+    for (let n = 0; n < colors.length; n++) words[start + offsets[n]] = colors[n];
   }
 
   drawImage(context, i, x, y, side) {
     const [column, row] = [i % this.columns, Math.floor(i / this.columns)];
-    context.imageSmoothingEnabled = side < 3 * this.size;
+    context.imageSmoothingEnabled = side < 6 * this.size;
     context.drawImage(this.sprite, column * this.size, row * this.size, this.size, this.size,
                       x, y, side, side);
   }
 
-  // A dot, drawn once and copied from then on.
-  stamp(label) {
-    const key = label + ":" + this.radius;
-    if (!this.stamps.has(key)) {
-      const reach = Math.ceil(this.radius * 1.4 + 1);
-      const stamp = document.createElement("canvas");
-      stamp.width = stamp.height = Math.ceil(2 * reach * this.ratio);
-      stamp.reach = reach;
-      const context = stamp.getContext("2d");
-      context.scale(this.ratio, this.ratio);
-      context.translate(reach, reach);
-      Plane.drawShape(context, this.looks[label], this.radius);
-      this.stamps.set(key, stamp);
-    }
+  // The pixels of a dot: their places in `words` from its middle, and their colors.
+  stamp(label, strong) {
+    const key = (2 * label + strong) * 100 + 2 * this.radius;
+    if (!this.stamps.has(key)) this.stamps.set(key, this.makeStamp(label, strong));
     return this.stamps.get(key);
+  }
+
+  makeStamp(label, strong) {
+    const reach = Math.ceil((this.radius * 1.4 + 1) * this.ratio), side = 2 * reach + 1;
+    const context = new OffscreenCanvas(side, side).getContext("2d");
+    context.translate(reach + 0.5, reach + 0.5);
+    context.scale(this.ratio, this.ratio);
+    Plane.drawShape(context, this.looks[label], this.radius);
+    const alphas = context.getImageData(0, 0, side, side).data;
+    context.globalCompositeOperation = "destination-over";
+    context.fillStyle = "#fff";
+    context.fillRect(-side, -side, 2 * side, 2 * side);
+    if (!strong) {
+      context.globalCompositeOperation = "source-over";
+      context.globalAlpha = 1 - FAINT;
+      context.fillRect(-side, -side, 2 * side, 2 * side);
+    }
+    const words = new Uint32Array(context.getImageData(0, 0, side, side).data.buffer);
+    const covered = [...words.keys()].filter((n) => alphas[4 * n + 3] > 100);
+    const place = (n) => (Math.floor(n / side) - reach) * this.canvas.width + n % side - reach;
+    return {
+      reach,
+      offsets: Int32Array.from(covered, place),
+      colors: Uint32Array.from(covered, (n) => words[n]),
+    };
   }
 
   static drawShape(context, [color, shape], radius) {
