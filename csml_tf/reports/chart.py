@@ -88,7 +88,9 @@ def to_html(charts, caption):
         part.image(canvas.svg_uri(draw([chart])), f"{chart.title}, by {chart.across}")
         for chart in charts
     ]
-    return f'<figure class="charts">{"".join(pictures)}{part.figcaption(caption)}</figure>'
+    return (
+        f'<figure class="charts"><div>{"".join(pictures)}</div>{part.figcaption(caption)}</figure>'
+    )
 
 
 def _draw(axes, chart):

@@ -133,7 +133,8 @@ def confusions(images: Optional[RunImages], cards: list, output: pathlib.Path, s
     figure = confusion.draw(matrix, class_names)
     canvas.save(figure, output / "confusion.png")
     caption = f"Each row is a true class and adds up to 100 %. {caption}"
-    return part.picture(canvas.svg_uri(figure), "Confusion matrix", caption)
+    least_px = confusion.least_px(len(matrix))
+    return part.picture(canvas.svg_uri(figure), "Confusion matrix", caption, least_px)
 
 
 def _with_features(images):

@@ -12,7 +12,7 @@ from csml_tf.training import saved_neighbors
 
 NUM_ROWS = 8
 NUM_NEAREST = 5
-MAX_QUERIES = 24
+MAX_QUERIES = 12
 _MAX_PX = 160
 _FRAMES = " Blue frame: the class of the first image; orange frame: another class."
 
@@ -76,7 +76,7 @@ def of_held_out(test, train, seed, share_training):
         (`ContactSheet`, caption).
     """
     chosen = _draw(len(test.source), seed)
-    sheet = _find(test, chosen, train, "held-out", "training image")
+    sheet = _find(test, chosen, train, "held-out", "nearest")
     caption = (
         f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each "
         f"{_about(sheet, train)}"

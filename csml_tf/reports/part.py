@@ -47,21 +47,29 @@ def command(line):
     return f'<pre class="command"><code>{html.escape(line)}</code></pre>'
 
 
-def image(uri, alternative):
-    """HTML of one image; the second is plain text for whom it is not shown."""
-    return f'<img src="{uri}" alt="{html.escape(alternative)}">'
-
-
-def picture(uri, alternative, caption, klass=""):
-    """HTML of one image with what one sees on it.
+def image(uri, alternative, least_px=0):
+    """HTML of one image.
 
     Args:
         uri: data URI of the image.
-        alternative: plain text for whom the image is not shown.
-        caption: plain text.
-        klass: CSS class of the figure.
+        alternative: plain text for whom it is not shown.
+        least_px: width below which it does not shrink.
     """
-    return f'<figure class="{klass}">{image(uri, alternative)}{figcaption(caption)}</figure>'
+    style = f' style="min-width:{least_px}px"' if least_px else ""
+    return f'<img src="{uri}" alt="{html.escape(alternative)}"{style}>'
+
+
+def picture(uri, alternative, caption, least_px=0):
+    """HTML of one image with what one sees on it; a narrow window scrolls it.
+
+    Args:
+        uri: as for `image`.
+        alternative: as for `image`.
+        caption: plain text.
+        least_px: as for `image`.
+    """
+    shown = image(uri, alternative, least_px)
+    return f'<figure><div class="wide">{shown}</div>{figcaption(caption)}</figure>'
 
 
 def figcaption(caption):

@@ -79,14 +79,16 @@ def write(
     makers = {}
     if band is not None:
         makers["Beside reference runs"] = lambda: metric_parts.verdict(record, band)
-    if queries is not None:
-        makers["Looked up"] = lambda: image_parts.looked_up(data, output)
     makers |= {
         "Curves": lambda: metric_parts.losses_and_speed(record, band, output),
         "Accuracy": lambda: metric_parts.accuracy(record, band, output),
         "Health": lambda: metric_parts.health(record, output),
         "Neighbors": lambda: _neighbors(record, data, output, seed),
         "Nearest to unseen images": lambda: image_parts.held_out(data, output, seed),
+    }
+    if queries is not None:
+        makers["Looked up"] = lambda: image_parts.looked_up(data, output)
+    makers |= {
         "Map of the features": lambda: image_parts.feature_maps(
             record, data, output, draw_map, with_explorer, seed
         ),
