@@ -99,12 +99,11 @@ def feature_maps(
     projector.write(shown, output / "projector")
     count = shown.sets.count("held-out")
     caption = (
-        f"{count:,} held-out and {len(shown) - count:,} training images by t-SNE of their "
-        f'features (layer "features", {shown.values.shape[1]} numbers each, unit length; '
-        f"perplexity {embedding.perplexity(len(shown)):g}, {embedding.ITERATIONS} iterations, seed "
-        f"{seed}). Point at a dot to see its image, at a class to see it alone. Near dots have "
-        "similar features; how far groups lie from each other, and how large they are, means "
-        "little. The same images for TensorBoard's projector, from this report's folder:"
+        f"{count:,} held-out and {len(shown) - count:,} training images by their features (layer "
+        f'"features", {shown.values.shape[1]} numbers each, unit length; seed {seed}): '
+        f"{where.describe()}. Point at a dot to see its image, at a class to see it alone. Near "
+        "dots have similar features; how far groups lie from each other, and how large they are, "
+        "means little. The same images for TensorBoard's projector, from this report's folder:"
     )
     figure = f"<figure>{feature_map.to_html(positions, shown)}{part.figcaption(caption)}</figure>"
     return f"{link}{figure}{part.command('tensorboard --logdir=projector')}"

@@ -45,6 +45,12 @@ class EmbedTest(absltest.TestCase):
             found.describe(), "500 iterations; 240 more lie where the 5 nearest of these do"
         )
 
+    def test_says_when_its_time_was_up(self):
+        values, _ = make_groups()
+        with mock.patch.object(embedding, "MAX_SECONDS", 0):
+            text = embedding.embed(values, seed=0).describe()
+        self.assertEndsWith(text, "1 iterations of 500, as many as 0 seconds allowed")
+
     def test_too_few(self):
         with self.assertRaisesRegex(LeftOut, "9 images are too few .*at least 10"):
             embedding.embed(np.eye(9), seed=0)

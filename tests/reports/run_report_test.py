@@ -106,8 +106,7 @@ class WriteTest(absltest.TestCase):
             "50.00%kNN top-1 after epoch 2k=20, temperature=0.1, layer=features",
             "8 images of few digits, pretrain, drawn with seed 0",
             "the 5 nearest of 100 images, few digits, train, by the cosine",
-            " training images by t-SNE",
-            'layer "features", 4 numbers each, unit length; perplexity 16.3333, 500 iterations',
+            'layer "features", 4 numbers each, unit length; seed 0): t-SNE of 50 images, perplex',
             "features of 100 images of few digits, train, tested on 30 of few digits, test",
             "of other weights than the run's encoder has now",
             "Dotted: from epoch 3 on",
@@ -249,7 +248,7 @@ class UnlabelledFolderTest(absltest.TestCase):
         page = PageReader((folder / "report" / run_report.PAGE).read_text())
         self.assertIn("trained on all images of this folder", page.text)
         self.assertIn("needs labels", page.text)
-        self.assertIn("8 held-out and 32 training images by t-SNE", page.text)
+        self.assertIn("8 held-out and 32 training images by their features", page.text)
 
 
 if __name__ == "__main__":
