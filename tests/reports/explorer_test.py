@@ -45,8 +45,8 @@ TOUCH = """
   document.getElementById("lasso").click();
   const [left, top] = plane.place(0), [right, bottom] = plane.place(35);
   const middle = (left + right) / 2;
-  const corners = [[left - 9, top - 9], [middle, top - 9],
-                   [middle, bottom + 9], [left - 9, bottom + 9]];
+  const corners = [[middle, top - 9], [right + 9, top - 9],
+                   [right + 9, bottom + 9], [middle, bottom + 9]];
   send("pointerdown", corners[0], 1);
   for (const corner of corners.slice(1)) send("pointermove", corner, 1);
   send("pointerup", corners[3], 0);
@@ -123,12 +123,14 @@ class BrowserTest(absltest.TestCase):
         np.testing.assert_allclose(answer["moved"], [20, 30], atol=0.01)
         rows = [*csv.reader(io.StringIO(answer["text"]))]
         self.assertEqual(rows[0], ["path", "class", "set"])
-        left = [i for i in range(SIDE**2) if i % SIDE < SIDE / 2]
-        self.assertEqual(rows[1:], [[self.images.paths[i], f"<{i % 3}>", "held-out"] for i in left])
+        inside = [i for i in range(SIDE**2) if i % SIDE >= SIDE / 2]
+        self.assertEqual(
+            rows[1:], [[self.images.paths[i], f"<{i % 3}>", "held-out"] for i in inside]
+        )
         self.assertEqual(answer["name"], "chosen_images.csv")
         self.assertEqual(answer["chosen"], "18 chosen")
         self.assertTrue(answer["after"])
-        self.assertEqual(answer["hidden"], len([i for i in left if i % 3]))
+        self.assertEqual(answer["hidden"], len([i for i in inside if i % 3]))
 
     def test_fits_the_window(self):
         for width in (browser.WIDE, browser.NARROW):
