@@ -53,7 +53,7 @@ setuptools.setup(
     package_data={
         "csml_tf": ["py.typed"],
         RECIPES: ["*.gin", "*/*.gin"],
-        "csml_tf.reports": ["page.css", "map.js", "reference_runs.json"],
+        "csml_tf.reports": ["*.css", "*.html", "*.js", "reference_runs.json"],
         "csml_tf.zoo": ["results.json", "encoders/*"],
     },
     entry_points={"console_scripts": ["csml-tf = csml_tf.cli:main"]},

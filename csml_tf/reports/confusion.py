@@ -82,6 +82,11 @@ def by_probe(test, train, seed):
     )
 
 
+def least_px(num_classes):
+    """Width below which the matrix could not be read on a page: a window scrolls it instead."""
+    return 100 + 20 * num_classes
+
+
 def draw(matrix, class_names):
     """The matrix in per cent of each true class.
 
@@ -94,21 +99,22 @@ def draw(matrix, class_names):
     """
     shares = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
     names = [originals.class_name(class_names, i) for i in range(len(matrix))]
-    side = 2.4 + 0.36 * len(matrix)
+    side = 1.7 + 0.3 * len(matrix)
     with canvas.style():
-        figure = canvas.figure(min(side + 0.6, 12), min(side, 11))
+        figure = canvas.figure(min(side, 12), min(side, 11))
         axes = figure.subplots()
         image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         axes.grid(False)
         axes.set_xticks(range(len(names)), names, rotation=90 if max(map(len, names)) > 2 else 0)
         axes.set_yticks(range(len(names)), names)
-        axes.tick_params(length=0, labelsize=8)
+        axes.tick_params(length=0, labelsize=8.5)
         axes.set(xlabel="taken for", ylabel="true class")
         if len(matrix) <= _MAX_NUMBERED:
             for (row, column), share in np.ndenumerate(shares):
                 if share >= 0.5:
                     color = "white" if share > 55 else "#333333"
-                    text = {"ha": "center", "va": "center", "fontsize": 8}
+                    text = {"ha": "center", "va": "center", "fontsize": 8.5}
                     axes.text(column, row, f"{share:.0f}", color=color, **text)
-        figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
+        else:
+            figure.colorbar(image, ax=axes, shrink=0.6, label="% of the true class")
         return figure

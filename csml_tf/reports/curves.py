@@ -1,12 +1,11 @@
-"""Curves over the epochs of a run, out of the rows of its metrics.jsonl."""
+"""The charts of a run over its epochs, out of the rows of its metrics.jsonl."""
 
 import math
 
-from csml_tf.reports import canvas, palette
+from csml_tf.reports import palette
+from csml_tf.reports.chart import Chart, Curve
 from csml_tf.reports.part import LeftOut
 
-_WIDTH = 10.0
-_PANEL_HEIGHT = 2.5
 _TOTAL = "#333333"
 _KIND_COLORS = {
     "image": palette.COLORS[0],
@@ -17,76 +16,104 @@ _KIND_COLORS = {
     "neighbor_2": palette.COLORS[1],
 }
 _PART = "loss_"
+_BASELINES = "knn_baselines"
+_BASELINE_NAMES = {"pixels": "raw pixels", "color_histogram": "color histogram"}
+
+# (name in a row, title of its chart, factor).
+LOSS = ("loss", "loss, all levels", 1)
+KNN = ("knn_top1", "kNN top-1, %", 100)
+LINEAR = ("linear_top1", "linear probe top-1, %", 100)
+HEALTH = (
+    ("effective_rank", "effective rank of the embeddings", 1),
+    ("stranger_cosine", "mean cosine of strangers", 1),
+    ("queue_entropy_share", "entropy in the queue, % of the most", 100),
+)
+SPEED = (
+    ("learning_rate", "learning rate", 1),
+    ("images_per_sec", "images per second", 1),
+    ("input_wait_fraction", "waiting for input, % of the time", 100),
+)
+NEIGHBORS = (
+    ("neighbor_purity", "purity of the neighbors, %", 100),
+    ("neighbor_churn", "churn of the neighbors, %", 100),
+    ("mining_seconds", "seconds of mining", 1),
+)
 
 
-def losses(rows, neighbors_from=None):
-    """The whole loss, and one panel per level with the parts of it.
+def losses(rows, neighbors_from=None, band=None):
+    """The whole loss, and one chart per level with those parts of it that differ from it.
 
     Args:
         rows: of `metrics.jsonl`.
         neighbors_from: epoch from 1 from which the neighbors' keys are positives, for a line
             there; None for no line.
+        band: `reference_runs.Band` around the whole loss, or None.
 
     Returns:
-        `matplotlib.figure.Figure`.
+        List of `Chart`.
     """
-    parts = [name for name in _names(rows) if name.startswith(_PART)]
+    end = rows[-1]["epoch"]
+    mark = neighbors_from if neighbors_from is not None and neighbors_from <= end else None
+    total = points(rows, "loss")
     levels = {}
-    for name in parts:
-        level, _, kind = name[len(_PART) :].partition("_")
-        levels.setdefault(level, []).append((kind, name))
-    with canvas.style():
-        panels = 1 + len(levels)
-        figure = canvas.figure(_WIDTH, _PANEL_HEIGHT)
-        axes = figure.subplots(1, panels, squeeze=False)[0]
-        _draw(axes[0], rows, "loss", _TOTAL)
-        axes[0].set_title("loss, all levels")
-        for panel, (level, members) in zip(axes[1:], levels.items()):
-            for kind, name in members:
-                _draw(panel, rows, name, _KIND_COLORS.get(kind, palette.COLORS[8]), kind)
-            panel.set_title(level)
-            panel.legend(fontsize=8)
-        for panel in axes:
-            _finish(panel, rows)
-            if neighbors_from is not None and neighbors_from <= rows[-1]["epoch"]:
-                panel.axvline(neighbors_from, color=palette.UNKNOWN[0], linestyle=":")
-        return figure
+    for name in _names(rows):
+        if name.startswith(_PART) and points(rows, name) != total:
+            level, _, kind = name[len(_PART) :].partition("_")
+            levels.setdefault(level, []).append((kind, name))
+    around = {} if band is None else band.loss
+    charts = [Chart(LOSS[1], [Curve(total, _TOTAL)], end, band=around, mark=mark)]
+    for level, members in levels.items():
+        several = len(members) > 1
+        parts = [
+            Curve(points(rows, name), color, kind if several else "")
+            for kind, name in members
+            for color in [_KIND_COLORS.get(kind, palette.COLORS[8])]
+        ]
+        title = f"loss, {level}" if several else f"loss, {level}, {members[0][0]}"
+        charts.append(Chart(title, parts, end, mark=mark))
+    return charts
 
 
 def speed(rows):
-    """Learning rate, images per second, and the share of the time that waited for input.
-
-    Returns:
-        `matplotlib.figure.Figure`.
-    """
-    panels = (
-        ("learning_rate", "learning rate", 1),
-        ("images_per_sec", "images per second", 1),
-        ("input_wait_fraction", "waiting for input, % of the time", 100),
-    )
-    figure = _panels(rows, panels)
-    for axes in figure.axes:
-        axes.set_ylim(bottom=0)
-    return figure
+    """Learning rate, images per second, and the share of the time that waited for input."""
+    return _charts(rows, SPEED, from_zero=True)
 
 
-def accuracy(rows):
+def accuracy(rows, band=None):
     """Accuracy by kNN, and that of a linear probe where the run has measured it.
+
+    Args:
+        rows: of `metrics.jsonl`; the newest `knn_baselines` in them, {name: accuracy in
+            [0, 1]}, are dashed lines.
+        band: `reference_runs.Band`, or None.
 
     Raises:
         LeftOut: if neither was measured.
     """
-    panels = (
-        ("knn_top1", "kNN top-1, %", 100),
-        ("linear_top1", "linear probe top-1, %", 100),
-    )
-    panels = [panel for panel in panels if panel[0] in _names(rows)]
-    if not panels:
+    charts = []
+    if KNN[0] in _names(rows):
+        levels = {
+            _BASELINE_NAMES.get(name, name.replace("_", " ")): 100 * value
+            for name, value in baselines(rows).items()
+        }
+        around = {} if band is None else band.knn_top1
+        around = {epoch: (100 * low, 100 * high) for epoch, (low, high) in around.items()}
+        charts += _charts(rows, [KNN], levels=levels, band=around)
+    charts += _charts(rows, [LINEAR])
+    if not charts:
         raise LeftOut(
             "No accuracy was measured during this run: that needs a data set with labels, and an "
             "epoch that MONITOR_EVERY_EPOCHS divides."
         )
-    return _panels(rows, panels)
+    return charts
+
+
+def baselines(rows):
+    """{name: kNN accuracy in [0, 1]} of what needs no training, as last measured; {} if never."""
+    for row in reversed(rows):
+        if isinstance(row.get(_BASELINES), dict):
+            return {name: value for name, value in row[_BASELINES].items() if _is_number(value)}
+    return {}
 
 
 def health(rows):
@@ -95,35 +122,10 @@ def health(rows):
     Raises:
         LeftOut: if the run has not measured it.
     """
-    panels = (
-        ("effective_rank", "effective rank of the embeddings", 1),
-        ("stranger_cosine", "mean cosine of strangers", 1),
-        ("queue_entropy_share", "entropy in the queue, % of the most", 100),
-    )
-    panels = [panel for panel in panels if panel[0] in _names(rows)]
-    if not panels:
+    charts = _charts(rows, HEALTH)
+    if not charts:
         raise LeftOut("This run was trained by a csml_tf that did not measure it.")
-    return _panels(rows, panels)
-
-
-def beside_references(rows, band):
-    """Loss and kNN accuracy, over the range of the reference runs.
-
-    Args:
-        rows: of `metrics.jsonl`.
-        band: `reference_runs.Band`.
-
-    Returns:
-        `matplotlib.figure.Figure`.
-    """
-    panels = (("loss", "loss", 1), ("knn_top1", "kNN top-1, %", 100))
-    figure = _panels(rows, panels)
-    for axes, (_, _, factor), limits in zip(figure.axes, panels, (band.loss, band.knn_top1)):
-        low, high = zip(*limits.values()) if limits else ((), ())
-        edges = [[factor * value for value in edge] for edge in (low, high)]
-        axes.fill_between([*limits], *edges, color=palette.COLORS[0], alpha=0.2, linewidth=0)
-        axes.set_xlim(0, max([*limits, rows[-1]["epoch"]]) * 1.02)
-    return figure
+    return charts
 
 
 def neighbors(rows):
@@ -132,45 +134,27 @@ def neighbors(rows):
     Raises:
         LeftOut: if the run mines no neighbors, or has not by now.
     """
-    panels = (
-        ("neighbor_purity", "purity, %", 100),
-        ("neighbor_churn", "churn, %", 100),
-        ("mining_seconds", "seconds of mining", 1),
-    )
-    panels = [panel for panel in panels if panel[0] in _names(rows)]
-    if not panels:
+    charts = _charts(rows, NEIGHBORS)
+    if not charts:
         raise LeftOut(
             "This run mines no neighbors: its recipe has none, as MoCo's; CsMl's recipes do."
         )
-    return _panels(rows, panels)
+    return charts
 
 
-def _panels(rows, panels):
-    with canvas.style():
-        figure = canvas.figure(_WIDTH, _PANEL_HEIGHT)
-        axes = figure.subplots(1, max(len(panels), 2), squeeze=False)[0]
-        for panel, (name, title, factor) in zip(axes, panels):
-            _draw(panel, rows, name, palette.COLORS[0], factor=factor)
-            panel.set_title(title)
-            _finish(panel, rows)
-        for panel in axes[len(panels) :]:
-            panel.remove()
-        return figure
+def points(rows, name, factor=1):
+    """[(epoch, value)] of one figure, where it is a finite number."""
+    return [(row["epoch"], row[name] * factor) for row in rows if _is_number(row.get(name))]
 
 
-def _draw(axes, rows, name, color, label=None, factor=1):
-    points = [(row["epoch"], row[name] * factor) for row in rows if _is_number(row.get(name))]
-    # Marks, because a curve of one epoch has no line, and kNN may be rare.
-    marker = "o" if len(points) <= 40 else None
-    if points:
-        axes.plot(*zip(*points), color=color, marker=marker, markersize=3, label=label)
-
-
-def _finish(axes, rows):
-    axes.set_xlabel("epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set_xlim(0, max(rows[-1]["epoch"], 1) * 1.02)
-    axes.ticklabel_format(axis="y", useOffset=False)
+def _charts(rows, figures, **options):
+    """A chart for each figure that the run has measured."""
+    return [
+        Chart(title, [Curve(found)], rows[-1]["epoch"], **options)
+        for name, title, factor in figures
+        for found in [points(rows, name, factor)]
+        if found
+    ]
 
 
 def _names(rows):
@@ -179,4 +163,4 @@ def _names(rows):
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

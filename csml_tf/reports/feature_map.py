@@ -1,23 +1,11 @@
 """A map on which images with similar features lie close together."""
 
-import contextlib
 import html
-import io
-import re
-import time
-import warnings
 
 import numpy as np
-from absl import logging
 
-from csml_tf import progress
 from csml_tf.reports import canvas, map_images, page, palette
-from csml_tf.reports.part import LeftOut
 
-MAX_IMAGES = 1500
-_MIN_IMAGES = 10
-_PERPLEXITY = 30
-_ITERATIONS = 1000
 _SIDE = 1000
 _MARGIN = 20
 _LENS_PX = 112
@@ -29,72 +17,6 @@ _SHAPES = {
     "diamond": '<path d="M0,-7L6,0L0,7L-6,0Z"/>',
 }
 _MARKERS = {"circle": "o", "square": "s", "triangle": "^", "diamond": "D"}
-
-
-def perplexity(num_images):
-    """Of t-SNE: 30, or less where there are fewer than 91 images."""
-    return min(_PERPLEXITY, (num_images - 1) / 3)
-
-
-def embed(values, seed):
-    """Positions by t-SNE of scikit-learn, which begins with the first two principal axes.
-
-    Args:
-        values: [n, dim] float32.
-        seed: int.
-
-    Returns:
-        [n, 2] float in [0, 1]; the longer side of the cloud is 1.
-
-    Raises:
-        LeftOut: if there are fewer than 10 images.
-    """
-    if len(values) < _MIN_IMAGES:
-        raise LeftOut(
-            f"{len(values)} images are too few for a map: give a data set of at least "
-            f"{_MIN_IMAGES}."
-        )
-    from sklearn import manifold  # It takes a second to import.
-
-    # Double precision, or the order of summation decides where a dot ends up.
-    centred = values - values.mean(axis=0, dtype=np.float64)
-    _, _, axes = np.linalg.svd(centred, full_matrices=False)
-    start = centred @ axes[:2].T
-    start *= 1e-4 / max(start[:, 0].std(), 1e-12)  # As scikit-learn starts from them itself.
-    # The name of the number of iterations differs between versions, and 1000 is its default.
-    model = manifold.TSNE(
-        perplexity=perplexity(len(values)),
-        init=start.astype(np.float32),
-        learning_rate="auto",
-        random_state=seed,
-        verbose=2,
-    )
-    started = time.perf_counter()
-    with (
-        progress.bar(_ITERATIONS, "t-SNE", unit="iterations") as advance,
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore", FutureWarning)  # Of defaults that are set here.
-        with contextlib.redirect_stdout(_IterationListener(advance)):
-            positions = model.fit_transform(values)
-    logging.info("t-SNE of %d images: %.1f s", len(values), time.perf_counter() - started)
-    positions = positions - positions.min(axis=0)
-    return positions / max(positions.max(), 1e-12)
-
-
-class _IterationListener(io.StringIO):
-    """Moves a bar by the lines that t-SNE prints, every 50 iterations."""
-
-    def __init__(self, advance):
-        super().__init__()
-        self._advance = advance
-        self._done = 0
-
-    def write(self, text):
-        for found in re.findall(r"Iteration (\d+):", text):
-            self._advance(int(found) - self._done)
-            self._done = int(found)
-        return len(text)
 
 
 def draw(positions, images):

@@ -14,6 +14,7 @@ from csml_tf.data import originals
 # A multiple of 8, the block of JPEG, so that no thumbnail colours the next one's edge.
 _MAX_THUMBNAIL_PX = 64
 _BLOCK_PX = 8
+_MAX_SPRITE_PX = 5120
 _MAX_PNG_BYTES = 2**20
 _JPEG_QUALITY = 90
 
@@ -29,6 +30,7 @@ class MapImages:
         class_names: tuple of str, or None.
         sets: [n] list of str, "held-out" or "training".
         names: [n] list of str, index in its source, and file where there is one.
+        paths: [n] list of str, the file, or the name of the source and the index in it.
     """
 
     values: np.ndarray
@@ -37,6 +39,7 @@ class MapImages:
     class_names: tuple
     sets: list
     names: list
+    paths: list
 
     def __len__(self):
         return len(self.values)
@@ -46,6 +49,16 @@ class MapImages:
         if self.labels[i] < 0:
             return "no class"
         return originals.class_name(self.class_names, self.labels[i])
+
+    def take(self, rows):
+        """Some of the images, by their rows, in that order."""
+        return MapImages(
+            self.values[rows],
+            self.thumbnails[rows],
+            self.labels[rows],
+            self.class_names,
+            *([texts[i] for i in rows] for texts in (self.sets, self.names, self.paths)),
+        )
 
     def describe(self, i):
         """Class, set, index and file of image i, in a line."""
@@ -65,8 +78,8 @@ def gather(test, train, max_images, seed):
     Returns:
         `MapImages`.
     """
-    size = thumbnail_px(test.source)
-    sets, names, values, thumbnails, labels = [], [], [], [], []
+    size = thumbnail_px(test.source, min(max_images, len(test.source) + len(train.source)))
+    sets, names, files, values, thumbnails, labels = [], [], [], [], [], []
     for kind, images in (("held-out", test), ("training", train)):
         room = max_images - len(sets)
         if room <= 0:
@@ -81,6 +94,7 @@ def gather(test, train, max_images, seed):
         known = source.labels
         labels.append(np.full(len(rows), -1) if known is None else known)
         paths = source.paths
+        files += paths or [f"{images.source.name}[{row}]" for row in rows]
         sets += [kind] * len(rows)
         names += [
             f"#{row}" if paths is None else f"#{row} {os.path.basename(paths[i])}"
@@ -93,14 +107,20 @@ def gather(test, train, max_images, seed):
         test.source.class_names,
         sets,
         names,
+        files,
     )
 
 
-def thumbnail_px(source):
-    """Height and width of the thumbnails: of small images about their own size."""
+def thumbnail_px(source, num_images):
+    """Height and width of the thumbnails: of small images about their own size.
+
+    Of many images less, so that a sprite of all of them can be drawn quickly.
+    """
+    most = _MAX_SPRITE_PX // _columns(num_images) // _BLOCK_PX * _BLOCK_PX
+    most = max(_BLOCK_PX, min(_MAX_THUMBNAIL_PX, most))
     if source.image_shape is None:
-        return _MAX_THUMBNAIL_PX
-    return min(_MAX_THUMBNAIL_PX, _BLOCK_PX * math.ceil(min(source.image_shape) / _BLOCK_PX))
+        return most
+    return min(most, _BLOCK_PX * math.ceil(min(source.image_shape) / _BLOCK_PX))
 
 
 def make_sprite(thumbnails):
@@ -111,11 +131,15 @@ def make_sprite(thumbnails):
         `columns` is the least number whose square is n or more.
     """
     count, size = thumbnails.shape[:2]
-    columns = math.ceil(math.sqrt(count))
+    columns = _columns(count)
     cells = np.full([columns**2, size, size, 3], 255, np.uint8)
     cells[:count] = thumbnails
     cells = cells.reshape([columns, columns, size, size, 3])
     return cells.transpose([0, 2, 1, 3, 4]).reshape([columns * size, columns * size, 3])
+
+
+def _columns(count):
+    return math.ceil(math.sqrt(count))
 
 
 def encode_png(image):
@@ -123,9 +147,9 @@ def encode_png(image):
     return tf.io.encode_png(image).numpy()
 
 
-def encode_small(image):
+def encode_small(image, max_png_bytes=_MAX_PNG_BYTES):
     """The bytes and the media type of an image: PNG, or JPEG where that would be large."""
-    if image.nbytes <= _MAX_PNG_BYTES:
+    if image.nbytes <= max_png_bytes:
         return encode_png(image), "image/png"
     encoded = tf.io.encode_jpeg(image, "rgb", _JPEG_QUALITY, chroma_downsampling=False)
     return encoded.numpy(), "image/jpeg"

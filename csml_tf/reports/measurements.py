@@ -4,6 +4,7 @@ import dataclasses
 import html
 import json
 import pathlib
+from shlex import quote
 
 from csml_tf.evaluation.protocol_card import ProtocolCard
 from csml_tf.reports.part import LeftOut
@@ -61,8 +62,10 @@ def to_html(found, faults, run_path, dataset, weights):
     if not found:
         reason = " ".join([*faults, f"There is no protocol card in {folder}; this writes one:"])
         raise LeftOut(
-            f"{reason} mkdir -p {folder} && csml-tf evaluate --protocol=knn "
-            f"--model={run_path} --dataset={dataset} --json={folder / 'knn.json'}"
+            reason,
+            f"mkdir -p {quote(str(folder))} && csml-tf evaluate --protocol=knn "
+            f"--model={quote(str(run_path))} --dataset={quote(str(dataset))} "
+            f"--json={quote(str(folder / 'knn.json'))}",
         )
     rows = []
     for measured in found:

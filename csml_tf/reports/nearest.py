@@ -1,39 +1,20 @@
-"""The two contact sheets of a report: mined neighbors, and what is nearest to unseen images."""
+"""The contact sheets of a report: mined neighbors, what is nearest to unseen images, to queries."""
 
-import dataclasses
+import os
 
 import numpy as np
 
 from csml_tf import similarity
 from csml_tf.data import originals
-from csml_tf.reports import canvas, palette
+from csml_tf.reports.contact_sheet import ContactSheet, SheetRow
 from csml_tf.reports.part import LeftOut
 from csml_tf.training import saved_neighbors
 
 NUM_ROWS = 8
 NUM_NEAREST = 5
+MAX_QUERIES = 12
 _MAX_PX = 160
-_FRAMES = " Blue frame: the class of the image on the left; orange frame: another class."
-_CELL_INCHES = 1.15
-_LINE_INCHES = 0.12
-_FONT_SIZE = 7
-# An empty column sets the images apart from their neighbors.
-_GAP = 0.25
-
-
-@dataclasses.dataclass(frozen=True)
-class _SheetRow:
-    """One image and its nearest.
-
-    Attributes:
-        anchor: `data.originals.Original`.
-        nearest: list of `Original`, nearest first, as many in each row.
-        similarities: list of cosines in [-1, 1], or None where they are not known.
-    """
-
-    anchor: object
-    nearest: list
-    similarities: object = None
+_FRAMES = " Blue frame: the class of the first image; orange frame: another class."
 
 
 def mined(checkpoints, source, fingerprint, seed):
@@ -46,7 +27,7 @@ def mined(checkpoints, source, fingerprint, seed):
         seed: of the draw of the images.
 
     Returns:
-        (`matplotlib.figure.Figure`, caption).
+        (`ContactSheet`, caption).
 
     Raises:
         LeftOut: if there is no table, or it is of other images.
@@ -69,7 +50,7 @@ def mined(checkpoints, source, fingerprint, seed):
     chosen = _draw(len(table), seed)
     reader = originals.Originals(source, _MAX_PX)
     rows = [
-        _SheetRow(reader.read(i), [reader.read(j) for j in table[i, :NUM_NEAREST]]) for i in chosen
+        SheetRow(reader.read(i), [reader.read(j) for j in table[i, :NUM_NEAREST]]) for i in chosen
     ]
     caption = (
         f"{len(chosen)} images of {source.name}, drawn with seed {seed}, and their neighbors as "
@@ -77,8 +58,9 @@ def mined(checkpoints, source, fingerprint, seed):
         "the cosine of the key encoder's pooled features, mined before epoch "
         f"{mined_at_epoch + 1}."
     )
-    figure = _draw_sheet(rows, "image", "neighbor")
-    return figure, caption + (_FRAMES if source.labels is not None else "")
+    return ContactSheet(rows, "image", "neighbor"), caption + (
+        _FRAMES if source.labels is not None else ""
+    )
 
 
 def of_held_out(test, train, seed, share_training):
@@ -91,93 +73,64 @@ def of_held_out(test, train, seed, share_training):
         share_training: whether the encoder has trained on the held-out images too.
 
     Returns:
-        (`matplotlib.figure.Figure`, caption).
+        (`ContactSheet`, caption).
     """
     chosen = _draw(len(test.source), seed)
-    k = min(NUM_NEAREST, len(train.source))
-    similarities, indices = similarity.cosine_top_k(test.values[chosen], train.values, k)
-    queries = originals.Originals(test.source, _MAX_PX)
-    bank = originals.Originals(train.source, _MAX_PX)
-    rows = [
-        _SheetRow(queries.read(i), [bank.read(j) for j in row], cosines.tolist())
-        for i, row, cosines in zip(chosen, indices, similarities)
-    ]
+    sheet = _find(test, chosen, train, "held-out", "nearest")
     caption = (
-        f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each the {k} "
-        f"nearest of {len(train.source):,} images, {train.source.name}, by the cosine (below) of "
-        'the exported encoder\'s pooled features (layer "features").'
+        f"{len(chosen)} images (seed {seed}) out of {test.source.name}, and for each "
+        f"{_about(sheet, train)}"
     )
     if share_training:
         caption += " The encoder has trained on all images of this folder, without their labels."
-    figure = _draw_sheet(rows, "held-out", "training image")
-    return figure, caption + (_FRAMES if test.source.labels is not None else "")
+    return sheet, caption + (_FRAMES if test.source.labels is not None else "")
+
+
+def of_queries(queries, train):
+    """Images that somebody brought, with the training images that are nearest to them.
+
+    A query that is one of the training images, by its path, is not its own neighbor.
+
+    Args:
+        queries: `trained_features.ImageFeatures` of image files.
+        train: the same of training images.
+
+    Returns:
+        (`ContactSheet`, caption).
+    """
+    count = len(queries.source)
+    chosen = np.arange(min(count, MAX_QUERIES))
+    names = [os.path.abspath(path) for path in train.source.paths or []]
+    where = dict(zip(names, range(len(names))))
+    own = [where.get(os.path.abspath(queries.source.paths[i]), -1) for i in chosen]
+    sheet = _find(queries, chosen, train, "query", "nearest", own)
+    shown = f"{count} images" if len(chosen) == count else f"The first {len(chosen)} of {count}"
+    return sheet, f"{shown} of {queries.source.name}, and for each {_about(sheet, train)}"
+
+
+def _find(queries, chosen, train, title, other_title, own=None):
+    """The sheet of some of the queries; `own` are their rows in the training images, or -1."""
+    is_own = own is not None and max(own) >= 0
+    k = min(NUM_NEAREST, len(train.source) - is_own)
+    similarities, indices = similarity.cosine_top_k(
+        queries.values[chosen], train.values, k, own if is_own else None
+    )
+    of_queries, bank = (originals.Originals(each.source, _MAX_PX) for each in (queries, train))
+    rows = [
+        SheetRow(of_queries.read(i), [bank.read(j) for j in row], cosines.tolist())
+        for i, row, cosines in zip(chosen, indices, similarities)
+    ]
+    return ContactSheet(rows, title, other_title)
+
+
+def _about(sheet, train):
+    return (
+        f"the {len(sheet.rows[0].nearest)} nearest of {len(train.source):,} images, "
+        f"{train.source.name}, by the cosine (below) of the exported encoder's pooled features "
+        '(layer "features").'
+    )
 
 
 def _draw(num_images, seed):
     count = min(NUM_ROWS, num_images)
     return np.sort(np.random.default_rng(seed).choice(num_images, count, replace=False))
-
-
-def _draw_sheet(rows, first_title, other_title):
-    """Draws a sheet of images, each with those that are nearest to it.
-
-    The frame of a nearest image says whether it has its anchor's class; without labels there
-    are none.
-
-    Args:
-        rows: list of `_SheetRow`.
-        first_title: over the anchors.
-        other_title: over the nearest images, with their rank behind it.
-
-    Returns:
-        `matplotlib.figure.Figure`.
-    """
-    num_nearest = len(rows[0].nearest)
-    lines = max(_caption(*cell).count("\n") + 1 for row in rows for cell in _cells(row))
-    height = (_CELL_INCHES + _LINE_INCHES * lines) * len(rows) + 0.3
-    figure = canvas.figure((_CELL_INCHES + 0.1) * (1 + _GAP + num_nearest), height)
-    figure.get_layout_engine().set(w_pad=0.05, h_pad=0.03, wspace=0, hspace=0)
-    widths = [1, _GAP, *[1] * num_nearest]
-    grid = figure.subplots(
-        len(rows), len(widths), squeeze=False, gridspec_kw={"width_ratios": widths}
-    )
-    for axes, row in zip(grid, rows):
-        axes[1].axis("off")
-        for cell, (image, cosine) in zip([axes[0], *axes[2:]], _cells(row)):
-            frame = None if image is row.anchor else _frame(row.anchor, image)
-            _draw_image(cell, image, frame, _caption(image, cosine))
-    grid[0, 0].set_title(first_title, fontsize=_FONT_SIZE + 1)
-    for rank, axes in enumerate(grid[0, 2:], start=1):
-        axes.set_title(f"{other_title} {rank}", fontsize=_FONT_SIZE + 1)
-    return figure
-
-
-def _cells(row):
-    """[(image, its similarity to the anchor or None)], the anchor first."""
-    similarities = row.similarities or [None] * len(row.nearest)
-    return [(row.anchor, None), *zip(row.nearest, similarities)]
-
-
-def _caption(image, cosine):
-    text = image.describe()
-    return text if cosine is None else f"{text}\n{cosine:.3f}"
-
-
-def _frame(anchor, image):
-    if anchor.label is None or image.label is None:
-        return None
-    return palette.SAME if image.label == anchor.label else palette.OTHER
-
-
-def _draw_image(axes, image, frame, caption):
-    axes.imshow(image.pixels)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    # A square cell whatever the image's shape, so that titles and rows are level.
-    axes.set_box_aspect(1)
-    axes.set_adjustable("datalim")
-    if frame is None:
-        axes.spines[:].set_visible(False)
-    else:
-        axes.spines[:].set(color=frame, linewidth=2.5)
-    axes.set_xlabel(caption, fontsize=_FONT_SIZE, labelpad=2)

@@ -1,6 +1,9 @@
 """Writes a run's report, one HTML page and its pictures; draws what a recipe trains on.
 
 csml-tf report --model_dir=runs/quickstart --output=reports/quickstart
+csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --explorer
+csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --queries=holiday.jpg
+csml-tf report --model_dir=runs/a --model_dir=runs/b --output=reports/a_and_b
 csml-tf report --model_dir=runs/quickstart --output=reports/quickstart --views
 csml-tf report --gin_file=r50.gin --dataset=folder:photos --output=reports/r50 --views
 csml-tf report --zoo --output=.
@@ -12,13 +15,21 @@ from absl import flags
 from csml_tf.errors import InputError
 
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report.", required=True)
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Run directory; shows its newest epoch.")
+_MODEL_DIRS = flags.DEFINE_multi_string(
+    "model_dir", [], "Run directory; shows its newest epoch. Several are compared on one page."
+)
 _DATASET = flags.DEFINE_string(
     "dataset", None, "TFDS name, folder:DIR or digits; default: that of the run or recipe."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _IMAGES = flags.DEFINE_bool("images", True, "The parts of the page that need the data set.")
 _MAP = flags.DEFINE_bool("map", True, "The map of the features, and the projector's files.")
+_EXPLORER = flags.DEFINE_bool(
+    "explorer", False, "Also explorer.html: the map of up to 20,000 images, to look through."
+)
+_QUERIES = flags.DEFINE_string(
+    "queries", None, "Image or folder of images: a sheet of them with their nearest."
+)
 _TRAIN_IMAGES = flags.DEFINE_integer(
     "train_images", 50_000, "Training images to search for what is nearest to unseen ones."
 )
@@ -38,12 +49,22 @@ _ZOO = flags.DEFINE_bool(
 )
 
 
+def one_run():
+    """The run directory, or None where none was given."""
+    if len(_MODEL_DIRS.value) > 1:
+        raise InputError(
+            "Only the page compares runs: give one --model_dir, or leave --views and --reference "
+            "away."
+        )
+    return next(iter(_MODEL_DIRS.value), None)
+
+
 def write_views():
     from csml_tf import recipes
     from csml_tf.reports import views
     from csml_tf.training import run_directory
 
-    model_dir, gin_files = _MODEL_DIR.value, _GIN_FILES.value
+    model_dir, gin_files = one_run(), _GIN_FILES.value
     if bool(model_dir) == bool(gin_files) or (model_dir and _GIN_BINDINGS.value):
         raise InputError(
             "Give either --model_dir, a run, or --gin_file, a recipe with its --gin_bindings."
@@ -57,15 +78,22 @@ def write_views():
 
 
 def write_page():
-    from csml_tf.reports import run_report
+    from csml_tf.reports import run_comparison, run_report
 
-    if not _MODEL_DIR.value or _GIN_FILES.value or _GIN_BINDINGS.value:
+    if not _MODEL_DIRS.value or _GIN_FILES.value or _GIN_BINDINGS.value:
         raise InputError(
             "A report is about a run, --model_dir, alone; with --views it can be about a recipe, "
             "--gin_file, too."
         )
+    if len(_MODEL_DIRS.value) > 1:
+        if any(flag.value for flag in (_DATASET, _DATA_DIR, _EXPLORER, _QUERIES)):
+            raise InputError(
+                "A page about several runs reads no images: leave --dataset, --data_dir, "
+                "--explorer and --queries away."
+            )
+        return run_comparison.write(_MODEL_DIRS.value, _OUTPUT.value)
     return run_report.write(
-        _MODEL_DIR.value,
+        _MODEL_DIRS.value[0],
         _OUTPUT.value,
         _DATASET.value,
         _DATA_DIR.value,
@@ -73,6 +101,8 @@ def write_page():
         _MAP.value,
         _TRAIN_IMAGES.value,
         _SEED.value,
+        _EXPLORER.value,
+        _QUERIES.value,
     )
 
 
@@ -85,8 +115,9 @@ def main(argv):
     elif _REFERENCE.value:
         from csml_tf.reports import reference_runs, run_record
 
-        if not _MODEL_DIR.value:
+        model_dir = one_run()
+        if not model_dir:
             raise InputError("--reference adds a run: give its directory as --model_dir.")
-        print(reference_runs.add(run_record.read(_MODEL_DIR.value), _OUTPUT.value))
+        print(reference_runs.add(run_record.read(model_dir), _OUTPUT.value))
     else:
         print(write_views() if _VIEWS.value else write_page())

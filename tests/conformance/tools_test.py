@@ -333,6 +333,21 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "no finished epoch yet, its metrics.jsonl is empty or missing: let",
             ),
+            "page of a run beside itself": (
+                page(output, f"--model_dir={folder}/moved", f"--model_dir={folder}/moved"),
+                2,
+                "are the same run: give each --model_dir once",
+            ),
+            "page of images of two runs": (
+                page(output, *2 * [f"--model_dir={folder}/moved"], "--explorer"),
+                2,
+                "several runs reads no images: leave --dataset",
+            ),
+            "views of two runs": (
+                report(output, *2 * [f"--model_dir={folder}/moved"]),
+                2,
+                "Only the page compares runs: give one --model_dir",
+            ),
             "page of moved images": (
                 page(output, f"--model_dir={folder}/moved", f"--dataset=folder:{folder}/no"),
                 2,

@@ -22,88 +22,89 @@ ROWS = [
     }
     for epoch in (1, 2, 3)
 ]
+BAND = reference_runs.Band(2, {1: (2.0, 4.0), 2: (1.0, 3.0)}, {2: (0.5, 0.75)}, "k=5")
 
 
-def drawn(figure):
-    """{title of each panel: {label of each curve, or "": its points}}."""
-    return {
-        axes.get_title(loc="left"): {
-            "" if line.get_label().startswith("_") else line.get_label(): [
-                *zip(*map(list, line.get_data()))
-            ]
-            for line in axes.lines
-        }
-        for axes in figure.axes
-    }
+def read(charts):
+    """{title of each chart: {label of each curve: its points}}."""
+    return {chart.title: {curve.label: curve.points for curve in chart.curves} for chart in charts}
 
 
 class CurvesTest(absltest.TestCase):
-    def test_beside_references(self):
-        band = reference_runs.Band(2, {1: (2.0, 4.0), 2: (1.0, 3.0)}, {2: (0.5, 0.75)}, "k=5")
-        figure = curves.beside_references(ROWS, band)
-        self.assertEqual(
-            drawn(figure),
-            {
-                "loss": {"": [(1, 3.0), (2, 2.0), (3, 1.0)]},
-                "kNN top-1, %": {"": [(2, 25.0)]},
-            },
-        )
-        loss, knn = ({*map(tuple, a.collections[0].get_paths()[0].vertices)} for a in figure.axes)
-        self.assertContainsSubset({(1, 2.0), (1, 4.0), (2, 1.0), (2, 3.0)}, loss)
-        self.assertContainsSubset({(2, 50.0), (2, 75.0)}, knn)
-
     def test_losses(self):
+        charts = curves.losses(ROWS)
         self.assertEqual(
-            drawn(curves.losses(ROWS)),
+            read(charts),
             {
                 "loss, all levels": {"": [(1, 3.0), (2, 2.0), (3, 1.0)]},
-                "stage3": {
+                "loss, stage3": {
                     "image": [(1, 1.0), (2, 2.0), (3, 3.0)],
                     "mixed": [(1, 2.0), (2, 4.0), (3, 6.0)],
                 },
-                "stage4": {"image": [(1, 3.0), (2, 6.0), (3, 9.0)]},
+                "loss, stage4, image": {"": [(1, 3.0), (2, 6.0), (3, 9.0)]},
             },
         )
+        self.assertEqual({chart.end for chart in charts}, {3})
+
+    def test_a_part_that_is_the_whole_is_not_drawn_again(self):
+        rows = [{"epoch": 1, "loss": 2.0, "loss_stage4_image": 2.0}]
+        self.assertEqual(read(curves.losses(rows)), {"loss, all levels": {"": [(1, 2.0)]}})
 
     def test_line_where_neighbors_begin(self):
-        for first, count in ((3, 2), (4, 1), (None, 1)):
+        for first, mark in ((3, 3), (4, None), (None, None)):
             with self.subTest(first):
-                figure = curves.losses(ROWS, first)
-                self.assertLen(figure.axes[0].lines, count)
-        line = curves.losses(ROWS, 3).axes[0].lines[1]
-        self.assertEqual([*line.get_xdata()], [3, 3])
+                charts = curves.losses(ROWS, first)
+                self.assertEqual({chart.mark for chart in charts}, {mark})
+
+    def test_band_of_reference_runs(self):
+        whole, *parts = curves.losses(ROWS, band=BAND)
+        self.assertEqual(whole.band, {1: (2.0, 4.0), 2: (1.0, 3.0)})
+        self.assertEqual([chart.band for chart in parts], [{}, {}])
+        (knn,) = curves.accuracy(ROWS, BAND)
+        self.assertEqual(knn.band, {2: (50.0, 75.0)})
 
     def test_speed_leaves_out_what_was_not_measured(self):
-        panels = drawn(curves.speed(ROWS))
-        self.assertEqual(panels["images per second"], {"": [(2, 200.0), (3, 300.0)]})
+        charts = read(curves.speed(ROWS))
+        self.assertEqual(charts["images per second"], {"": [(2, 200.0), (3, 300.0)]})
         self.assertEqual(
-            panels["waiting for input, % of the time"], {"": [(1, 50.0), (2, 50.0), (3, 50.0)]}
+            charts["waiting for input, % of the time"], {"": [(1, 50.0), (2, 50.0), (3, 50.0)]}
         )
-        panels = drawn(curves.speed(ROWS[:1]))
-        self.assertEqual(panels["images per second"], {})
-        self.assertEqual(panels["learning rate"], {"": [(1, 0.1)]})
+        charts = read(curves.speed(ROWS[:1]))
+        self.assertNotIn("images per second", charts)
+        self.assertEqual(charts["learning rate"], {"": [(1, 0.1)]})
 
     def test_accuracy(self):
-        self.assertEqual(drawn(curves.accuracy(ROWS)), {"kNN top-1, %": {"": [(2, 25.0)]}})
+        self.assertEqual(read(curves.accuracy(ROWS)), {"kNN top-1, %": {"": [(2, 25.0)]}})
         rows = [{"epoch": 1, "linear_top1": 0.5}]
-        self.assertEqual(drawn(curves.accuracy(rows)), {"linear probe top-1, %": {"": [(1, 50.0)]}})
+        self.assertEqual(read(curves.accuracy(rows)), {"linear probe top-1, %": {"": [(1, 50.0)]}})
         with self.assertRaisesRegex(LeftOut, "No accuracy .*labels, .*MONITOR_EVERY_EPOCHS"):
             curves.accuracy(ROWS[:1])
 
+    def test_newest_baselines(self):
+        first = {"pixels": 0.25, "color_histogram": 0.125, "untrained": 0.375}
+        rows = [{**ROWS[1], "knn_baselines": first}, {**ROWS[1], "epoch": 3}]
+        (knn,) = curves.accuracy(rows)
+        self.assertEqual(
+            knn.levels, {"raw pixels": 25.0, "color histogram": 12.5, "untrained": 37.5}
+        )
+        rows.append({**ROWS[1], "epoch": 4, "knn_baselines": {"pixels": 0.5, "untrained": None}})
+        self.assertEqual(curves.accuracy(rows)[0].levels, {"raw pixels": 50.0})
+        self.assertEqual(curves.accuracy(ROWS)[0].levels, {})
+
     def test_neighbors(self):
         self.assertEqual(
-            drawn(curves.neighbors(ROWS)),
-            {"purity, %": {"": [(2, 75.0)]}, "seconds of mining": {"": [(2, 2.0)]}},
+            read(curves.neighbors(ROWS)),
+            {
+                "purity of the neighbors, %": {"": [(2, 75.0)]},
+                "seconds of mining": {"": [(2, 2.0)]},
+            },
         )
         with self.assertRaisesRegex(LeftOut, "mines no neighbors"):
             curves.neighbors(ROWS[:1])
 
     def test_no_finite_number(self):
         rows = [*ROWS, {"epoch": 4, "loss": math.nan, "learning_rate": 0.4}]
-        self.assertLen(drawn(curves.losses(rows))["loss, all levels"][""], 3)
-
-    def test_marks_of_few_epochs(self):
-        self.assertEqual(curves.losses(ROWS).axes[0].lines[0].get_marker(), "o")
+        self.assertLen(read(curves.losses(rows))["loss, all levels"][""], 3)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ from PIL import Image
 
 from csml_tf.reports import feature_map, map_images, palette
 from csml_tf.reports.map_images import MapImages
-from csml_tf.reports.part import LeftOut
 from tests.reports.page_reader import PageReader
 
 
@@ -24,33 +23,8 @@ def make_images(num_images=30, num_classes=3, known=True, size=8):
         class_names=tuple(f"<{i}>" for i in range(num_classes)),
         sets=["held-out"] * num_images,
         names=[f"#{i} <b>&amp;" for i in range(num_images)],
+        paths=[f'/a folder/"{i}", <b>&amp;.png' for i in range(num_images)],
     )
-
-
-class EmbedTest(absltest.TestCase):
-    def test_like_lies_with_like(self):
-        images = make_images()
-        positions = feature_map.embed(images.values, seed=0)
-        self.assertEqual(positions.shape, (30, 2))
-        self.assertEqual(positions.min(axis=0).tolist(), [0, 0])
-        self.assertAlmostEqual(positions.max(), 1, places=6)
-        distances = np.linalg.norm(positions[:, None] - positions, axis=2)
-        np.fill_diagonal(distances, np.inf)
-        nearest = distances.argmin(axis=1)
-        self.assertGreater(np.mean(images.labels[nearest] == images.labels), 0.9)
-        np.testing.assert_array_equal(feature_map.embed(images.values, seed=0), positions)
-
-    def test_too_few(self):
-        with self.assertRaisesRegex(LeftOut, "9 images are too few .*at least 10"):
-            feature_map.embed(np.eye(9), seed=0)
-
-    def test_collapsed_features(self):
-        positions = feature_map.embed(np.ones([12, 4], np.float32), seed=0)
-        self.assertTrue(np.isfinite(positions).all())
-
-    def test_perplexity_fits_few_images(self):
-        self.assertEqual(feature_map.perplexity(1000), 30)
-        self.assertEqual(feature_map.perplexity(10), 3)
 
 
 class ToHtmlTest(absltest.TestCase):

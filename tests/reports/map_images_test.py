@@ -33,8 +33,16 @@ class GatherTest(absltest.TestCase):
             self.assertEqual(images.thumbnails[i, 0, 0].tolist(), [index] * 3)
             self.assertEqual(images.labels[i], index % 10)
             self.assertEqual(images.names[i], f"#{index}")
+            self.assertEqual(images.paths[i], f"{'unseen' if i < 20 else 'dots'}[{index}]")
         self.assertEqual(images.describe(3), "3, held-out image #3")
         self.assertLen({*images.names[20:]}, 30)
+
+    def test_take(self):
+        images = gather(20, 40).take(np.array([30, 2]))
+        self.assertEqual(images.values[:, 0].tolist(), [10, 2])
+        self.assertEqual(images.describe(0), "0, training image #10")
+        self.assertEqual(images.paths, ["dots[10]", "unseen[2]"])
+        self.assertEqual(images.thumbnails[:, 0, 0, 0].tolist(), [10, 2])
 
     def test_no_room_for_training_images(self):
         self.assertEqual({*gather(20, 40, max_images=20).sets}, {"held-out"})
@@ -51,6 +59,9 @@ class GatherTest(absltest.TestCase):
         features = make_features(folder.FolderSource(directory))
         images = map_images.gather(features, features, 4, 0)
         self.assertEqual(images.names[:3], ["#0 000.png", "#1 001.png", "#2 002.png"])
+        self.assertEqual(
+            images.paths[:2], [str(directory / name) for name in ("000.png", "001.png")]
+        )
         self.assertEqual(images.thumbnails.shape, (4, 64, 64, 3))
 
 
@@ -58,7 +69,12 @@ class ThumbnailTest(absltest.TestCase):
     def test_size(self):
         for shape, size in (((8, 8), 8), ((28, 28), 32), ((32, 30), 32), ((96, 96), 64)):
             source = memory.MemorySource(np.zeros([1, *shape], np.uint8))
-            self.assertEqual(map_images.thumbnail_px(source), size)
+            self.assertEqual(map_images.thumbnail_px(source, 1500), size)
+
+    def test_smaller_of_many(self):
+        source = memory.MemorySource(np.zeros([1, 96, 96], np.uint8))
+        for count, size in ((1500, 64), (6400, 64), (6401, 56), (20_000, 32), (10**6, 8)):
+            self.assertEqual(map_images.thumbnail_px(source, count), size)
 
 
 class SpriteTest(absltest.TestCase):

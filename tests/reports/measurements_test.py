@@ -1,3 +1,5 @@
+import shlex
+
 from absl.testing import absltest
 
 from csml_tf.reports import measurements
@@ -51,18 +53,21 @@ class MeasurementsTest(absltest.TestCase):
         found, faults = measurements.read(self.run_path)
         self.assertEmpty(found)
         self.assertLen(faults, 3)
-        with self.assertRaisesRegex(
-            LeftOut, "a.json is no protocol card .*csml-tf evaluate .*--json=.*knn.json$"
-        ):
+        with self.assertRaisesRegex(LeftOut, "a.json is no protocol card .*this writes one:$"):
             self.html()
         self.write("d.json")
         self.assertIn("b.json is no protocol card", PageReader(self.html()).text)
 
     def test_nothing(self):
-        with self.assertRaisesRegex(
-            LeftOut, "no protocol card in .*/evaluations; .* --dataset=digits "
-        ):
-            measurements.to_html([], [], self.run_path, "digits", None)
+        with self.assertRaisesRegex(LeftOut, "no protocol card in .*/evaluations; this") as raised:
+            measurements.to_html([], [], "my runs/a", "folder:it's", None)
+        self.assertEqual(
+            shlex.split(raised.exception.command)[4:],
+            [
+                *("csml-tf", "evaluate", "--protocol=knn", "--model=my runs/a"),
+                *("--dataset=folder:it's", "--json=my runs/a/evaluations/knn.json"),
+            ],
+        )
 
 
 if __name__ == "__main__":

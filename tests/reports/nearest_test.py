@@ -1,11 +1,14 @@
+from unittest import mock
+
 import numpy as np
 from absl.testing import absltest
 
 from csml_tf.data.neighbor_table import NeighborTable
-from csml_tf.data.sources import memory
+from csml_tf.data.sources import folder, memory
 from csml_tf.reports import nearest, palette
 from csml_tf.reports.part import LeftOut
 from csml_tf.reports.trained_features import ImageFeatures
+from tests.data.sources import image_files
 from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
@@ -20,20 +23,11 @@ def make_source(num_images=NUM_IMAGES, labels=True, name="dots"):
     return memory.MemorySource(images, np.arange(num_images) % 10 if labels else None, None, name)
 
 
-def read(figure):
-    """The sheet as [[(index by its pixels, caption, colour of its frame or None)]] by row."""
-    cells = []
-    for axes in figure.axes:
-        if not axes.images:
-            continue
-        pixels = np.asarray(axes.images[0].get_array())
-        spine = axes.spines["left"]
-        colour = spine.get_edgecolor() if spine.get_visible() else None
-        if colour is not None:
-            colour = "#" + "".join(f"{round(255 * c):02x}" for c in colour[:3])
-        cells.append((int(pixels[0, 0, 0]), axes.get_xlabel(), colour))
-    rows = len({axes.get_subplotspec().rowspan.start for axes in figure.axes})
-    return np.array(cells, object).reshape([rows, -1, 3]).tolist()
+def read(sheet):
+    """The sheet as [[(index, cosine or None, colour of its frame or None)]] by row."""
+    return [
+        [(image.index, cosine, frame) for image, cosine, frame in row.cells()] for row in sheet.rows
+    ]
 
 
 class MinedTest(absltest.TestCase):
@@ -53,11 +47,11 @@ class MinedTest(absltest.TestCase):
 
     def test_neighbors_are_those_of_the_table(self):
         self.write()
-        figure, caption = self.mined()
-        rows = read(figure)
+        sheet, caption = self.mined()
+        rows = read(sheet)
         self.assertLen(rows, nearest.NUM_ROWS)
-        for (anchor, title, no_frame), *others in rows:
-            self.assertEqual((title, no_frame), (f"#{anchor}, {anchor % 10}", None))
+        for (anchor, _, no_frame), *others in rows:
+            self.assertIsNone(no_frame)
             self.assertEqual([index for index, _, _ in others], self.table[anchor].tolist())
             for index, _, frame in others:
                 is_same = index % 10 == anchor % 10
@@ -67,8 +61,8 @@ class MinedTest(absltest.TestCase):
 
     def test_without_labels(self):
         self.write()
-        figure, caption = self.mined(make_source(labels=False))
-        self.assertEqual({frame for row in read(figure) for _, _, frame in row}, {None})
+        sheet, caption = self.mined(make_source(labels=False))
+        self.assertEqual({frame for row in read(sheet) for _, _, frame in row}, {None})
         self.assertNotIn("frame", caption)
 
     def test_left_out(self):
@@ -90,20 +84,46 @@ class OfHeldOutTest(absltest.TestCase):
         values /= np.linalg.norm(values, axis=1, keepdims=True)
         train = ImageFeatures(make_source(), values[:NUM_IMAGES])
         test = ImageFeatures(make_source(6, name="unseen"), values[NUM_IMAGES:])
-        figure, caption = nearest.of_held_out(test, train, 0, False)
-        rows = read(figure)
+        sheet, caption = nearest.of_held_out(test, train, 0, False)
+        rows = read(sheet)
         self.assertEqual([row[0][0] for row in rows], [0, 1, 2, 3, 4, 5])
         for (anchor, _, _), *others in rows:
             cosines = [float(test.values[anchor] @ value) for value in train.values]
             order = np.argsort(cosines)[::-1][:5]
             self.assertEqual([index for index, _, _ in others], order.tolist())
-            self.assertEqual(
-                [title.splitlines()[-1] for _, title, _ in others],
-                [f"{cosines[index]:.3f}" for index in order],
+            np.testing.assert_allclose(
+                [cosine for _, cosine, _ in others], [cosines[index] for index in order], atol=1e-6
             )
         self.assertRegex(caption, "6 images .* out of unseen, .* 5 nearest of 30 images, dots")
         self.assertNotIn("trained on all", caption)
         self.assertIn("trained on all", nearest.of_held_out(test, train, 0, True)[1])
+
+
+class OfQueriesTest(absltest.TestCase):
+    def test_a_training_image_is_not_its_own_neighbor(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(directory, 7)
+        source = folder.FolderSource(directory)
+        values = np.random.default_rng(1).normal(size=[7, 3]).astype(np.float32)
+        values /= np.linalg.norm(values, axis=1, keepdims=True)
+        train = ImageFeatures(source, values)
+        queries = ImageFeatures(source.subset([2, 5]), values[[2, 5]])
+        sheet, caption = nearest.of_queries(queries, train)
+        for query, ((anchor, *_), *others) in zip((2, 5), read(sheet)):
+            self.assertEqual(sheet.rows[anchor].anchor.path, source.paths[query])
+            order = np.argsort(-(values @ values[query]), kind="stable")
+            self.assertEqual([index for index, _, _ in others], order[1:6].tolist())
+        self.assertRegex(caption, "^2 images of .* for each the 5 nearest of 7 images, folder:")
+
+    def test_the_first_of_many(self):
+        directory = tiny_run.make_temp_dir(self.addCleanup)
+        image_files.write_pngs(directory, 3)
+        source = folder.FolderSource(directory)
+        features = ImageFeatures(source, np.eye(3, dtype=np.float32))
+        with mock.patch.object(nearest, "MAX_QUERIES", 2):
+            sheet, caption = nearest.of_queries(features, features)
+        self.assertLen(sheet.rows, 2)
+        self.assertRegex(caption, "^The first 2 of 3 of folder:.* the 2 nearest of 3 images")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-import pathlib
 import re
-import shutil
-import subprocess
 from unittest import mock
 
 import numpy as np
@@ -13,15 +10,14 @@ from csml_tf.data.neighbor_table import NeighborTable
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model
-from csml_tf.reports import feature_map, measurements, reference_runs, run_report
+from csml_tf.reports import embedding, explorer, measurements, reference_runs, run_report
 from tests.data.sources import image_files
 from tests.evaluation.protocol_card_test import make_card
-from tests.reports import tiny_record
+from tests.reports import browser, tiny_record
 from tests.reports.page_reader import PageReader
 from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PARTS = ("Curves", "Accuracy", "Health", "Neighbors", "Nearest to unseen images")
 PARTS += ("Map of the features", "Confusion", "Measurements", "Settings")
 PICTURES = (
@@ -49,26 +45,6 @@ class FewDigits:
         return memory.load_digits().subset(chosen, f"few digits, {split}")
 
 
-def find_browser():
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def browse(page, folder):
-    """What a browser makes of a page: (its DOM as text, what it complained about)."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    flags += [f"--user-data-dir={folder}", "--enable-logging=stderr", "--v=0", "--dump-dom"]
-    process = subprocess.run(
-        [find_browser(), *flags, "--virtual-time-budget=2000", pathlib.Path(page).as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    complaints = [line for line in process.stderr.splitlines() if "CONSOLE" in line]
-    return process.stdout, complaints
-
-
 class WriteTest(absltest.TestCase):
     @classmethod
     def setUpClass(cls):
@@ -94,15 +70,17 @@ class WriteTest(absltest.TestCase):
         make_card({"top1": 0.5}).save(cards / "knn.json")
         with (
             mock.patch.object(catalog, "open_dataset", FewDigits),
-            mock.patch.object(feature_map, "MAX_IMAGES", 50),
+            mock.patch.object(embedding, "MAX_IMAGES", 50),
         ):
-            cls.line = run_report.write(cls.run_path, cls.output)
+            cls.line = run_report.write(cls.run_path, cls.output, with_explorer=True)
         cls.text = (cls.output / run_report.PAGE).read_text()
         cls.page = PageReader(cls.text)
 
     def test_all_parts(self):
         self.assertEqual(
-            self.line, f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs"
+            self.line,
+            f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs, and "
+            f"{self.output}/explorer.html",
         )
         titles = re.findall("<h2>(.*?)</h2>", self.text)
         self.assertEqual(titles, [*PARTS])
@@ -111,8 +89,15 @@ class WriteTest(absltest.TestCase):
     def test_asks_for_nothing_outside(self):
         for tag, name, value in self.page.references:
             with self.subTest(f"{tag} {name} {value[:40]}"):
-                self.assertRegex(value, "^data:image/" if tag in ("img", "div") else "^(#|data:,$)")
-        self.assertLen([tag for tag, _ in self.page.elements if tag == "img"], 8)
+                inside = "^data:image/" if tag in ("img", "div") else "^(#|data:,$|explorer.html$)"
+                self.assertRegex(value, inside)
+        # Two images may be alike; of the charts none is there twice.
+        charts = [
+            attrs["alt"]
+            for tag, attrs in self.page.elements
+            if tag == "img" and attrs["alt"].endswith("by epoch")
+        ]
+        self.assertLen(set(charts), len(charts))
         self.assertLen(set(self.page.ids), len(self.page.ids))
         self.assertNotRegex(self.text, r"(?i)@import|url\((?!data:)|<script[^>]+src|https?://[^w]")
 
@@ -121,8 +106,7 @@ class WriteTest(absltest.TestCase):
             "50.00%kNN top-1 after epoch 2k=20, temperature=0.1, layer=features",
             "8 images of few digits, pretrain, drawn with seed 0",
             "the 5 nearest of 100 images, few digits, train, by the cosine",
-            "30 held-out and 20 training images by t-SNE",
-            'layer "features", 4 numbers each, unit length; perplexity 16.3333, seed 0',
+            'layer "features", 4 numbers each, unit length; seed 0): t-SNE of 50 images, perplex',
             "features of 100 images of few digits, train, tested on 30 of few digits, test",
             "of other weights than the run's encoder has now",
             "Dotted: from epoch 3 on",
@@ -135,24 +119,38 @@ class WriteTest(absltest.TestCase):
             self.assertStartsWith(content, b"\x89PNG")
         self.assertTrue((self.output / "projector" / "projector_config.pbtxt").is_file())
 
+    def test_explorer(self):
+        text = (self.output / explorer.FILE).read_text()
+        page = PageReader(text)
+        self.assertIn("30 held-out and 100 training images", page.text)
+        self.assertIn("80 more lie where the 5 nearest of these do", page.text)
+        self.assertIn(("a", "href", explorer.FILE), self.page.references)
+
     def test_browser(self):
-        if find_browser() is None:
-            self.skipTest("no Chromium or Chrome is installed")
+        browser.need(self)
+        point = """
+          const dot = document.querySelector("use[data-i='9']");
+          dot.dispatchEvent(new Event("pointerover", { bubbles: true }));
+          const lens = document.querySelector(".lens");
+          return { hidden: lens.hidden, text: lens.textContent,
+                   place: lens.querySelector(".thumbnail").style.backgroundPosition };
+        """
+        answer = self.ask(point, browser.WIDE)
+        self.assertFalse(answer["hidden"])
+        self.assertRegex(answer["text"], r"^\d, (held-out|training) image #\d+$")
+        self.assertEqual(answer["place"], "-112px -112px")  # 50 images: 8 x 8.
+
+    def test_fits_the_window(self):
+        browser.need(self)
+        for width in (browser.WIDE, browser.NARROW):
+            answer = self.ask(browser.OVERFLOWING, width)
+            self.assertEqual(answer, {"width": width, "fits": True, "beyond": []})
+
+    def ask(self, script, width):
         folder = tiny_run.make_temp_dir(self.addCleanup)
-        # Beside the page, as if somebody pointed at the dot of the first image.
-        tried = self.output / "tried.html"
-        point = (
-            "<script>document.querySelector(\"use[data-i='9']\").dispatchEvent("
-            'new Event("pointerover", {bubbles: true}))</script></body>'
-        )
-        tried.write_text(self.text.replace("</body>", point))
-        dom, complaints = browse(tried, folder)
+        answer, complaints = browser.ask(self.text, script, folder, width)
         self.assertEqual(complaints, [])
-        self.assertIn('data-ready="yes"', dom)
-        lens = re.search(r'<div class="lens"( hidden)?.*?<p>(.*?)</p>', dom, re.DOTALL)
-        self.assertIsNone(lens[1])
-        self.assertEndsWith(lens[2], ", held-out image #9")
-        self.assertIn("background-position: -112px -112px", dom)  # 50 images: 8 x 8.
+        return answer
 
 
 class LeftOutTest(absltest.TestCase):
@@ -213,8 +211,7 @@ class LeftOutTest(absltest.TestCase):
         self.assertIn(verdict, line)
         text = PageReader((self.output / run_report.PAGE).read_text()).text
         self.assertIn(verdict, text)
-        self.assertIn("The band is the range of 2 runs of the same recipe", text)
-        self.assertTrue((self.output / "references.png").exists())
+        self.assertEqual(text.count("The band is the range of 2 runs of the same recipe"), 2)
 
     def test_damaged_encoder(self):
         (self.run_path / "saved_model").mkdir(parents=True)
@@ -251,7 +248,7 @@ class UnlabelledFolderTest(absltest.TestCase):
         page = PageReader((folder / "report" / run_report.PAGE).read_text())
         self.assertIn("trained on all images of this folder", page.text)
         self.assertIn("needs labels", page.text)
-        self.assertIn("8 held-out and 32 training images by t-SNE", page.text)
+        self.assertIn("8 held-out and 32 training images by their features", page.text)
 
 
 if __name__ == "__main__":
