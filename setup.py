@@ -34,6 +34,7 @@ def read_version():
 RECIPES = "csml_tf.gin_configs"
 REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
+DOCS = ["mkdocs-material>=9.5.40", "mkdocstrings[python]>=0.26"]  # The site, `make docs`.
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
@@ -82,14 +83,18 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
         "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
+        "docs": DOCS,
         "parquet": PARQUET,
         "reports": REPORTS,
         "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
             *PARQUET,
             *REPORTS,
+            *DOCS,
             PILLOW,
+            "ipykernel>=6.20",  # It and nbclient run the notebooks.
             "mypy>=1.10",
+            "nbclient>=0.8",
             "psutil>=5.9",
             "pytest>=8.1",
             "pytest-xdist>=3.6",  # The first that runs tests in the main thread, which has signals.
