@@ -34,6 +34,7 @@ def read_version():
 RECIPES = "csml_tf.gin_configs"
 REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
+DEMO = ["scikit-image>=0.19"]  # Its pictures are the images of `make demo`.
 DOCS = ["mkdocs-material>=9.5.40", "mkdocstrings[python]>=0.26"]  # The site, `make docs`.
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
@@ -83,6 +84,7 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
         "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
+        "demo": DEMO,
         "docs": DOCS,
         "parquet": PARQUET,
         "reports": REPORTS,
@@ -90,6 +92,7 @@ setuptools.setup(
         "dev": [
             *PARQUET,
             *REPORTS,
+            *DEMO,
             *DOCS,
             PILLOW,
             "ipykernel>=6.20",  # It and nbclient run the notebooks.

@@ -13,7 +13,7 @@ from mkdocs.structure.files import File
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = ("MODEL_ZOO.md", "CHANGELOG.md", "CONTRIBUTING.md")
-# A knob that nobody sets by itself, but through the ones beside it.
+_UP = re.compile(r"\]\(\.\./(?=gin_configs/|" + "|".join(map(re.escape, PAGES)) + ")")
 _KNOB = re.compile(r"^([A-Z][A-Z0-9_]*) = ([^#]*?)\s*(?:#\s*(.*))?$")
 
 
@@ -41,8 +41,8 @@ def on_page_markdown(markdown, page, config, files):
 def describe_commands():
     """Markdown of the verbs: how each is used, and its flags."""
     parts = [
-        "# Commands\n\nFrom a checkout `python tools/train.py` is `csml-tf train`, and so for every "
-        "verb. `--help` says the same as this page.\n"
+        "# Commands\n\nFrom a checkout `python tools/train.py` is `csml-tf train`, and so for "
+        "every verb. `--help` says the same as this page.\n"
     ]
     for path in sorted((ROOT / "csml_tf" / "verbs").glob("[a-z]*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -58,9 +58,9 @@ def describe_commands():
 
 def _flag_definitions(tree):
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr.startswith("DEFINE_"):
-                yield node
+        name = getattr(getattr(node, "func", None), "attr", "")  # `DEFINE_string` of a call.
+        if name.startswith("DEFINE_"):
+            yield node
 
 
 def _describe_flag(call):
@@ -68,18 +68,17 @@ def _describe_flag(call):
     *_, text = call.args if len(call.args) > 2 else (*call.args, ast.Constant(""))
     words = {keyword.arg: keyword.value for keyword in call.keywords}
     name = ast.literal_eval(call.args[0])
-    default = ast.unparse(words.get("default", call.args[1]))
-    required = "required" in words
+    default = "required" if "required" in words else f"`{ast.unparse(call.args[1])}`"
     help_text = ast.unparse(words.get("help", text)).strip("'\"")
-    return f"| `--{name}` | {kind.replace('_', ' ')} | {'required' if required else f'`{default}`'} | {_cell(help_text)} |"
+    return f"| `--{name}` | {kind.replace('_', ' ')} | {default} | {_cell(help_text)} |"
 
 
 def describe_knobs():
     """Markdown of the knobs in each recipe's base: name, value, and what the recipe says of it."""
     parts = [
-        "# Knobs\n\nA recipe's knobs are its names in capitals: `--gin_bindings='EPOCHS = 20'` in a "
-        "command, `epochs=20` in Python. Below is what each file of settings sets; a recipe includes "
-        "some of them, and changes what differs.\n"
+        "# Knobs\n\nA recipe's knobs are its names in capitals: `--gin_bindings='EPOCHS = 20'` in "
+        "a command, `epochs=20` in Python. Below is what each file of settings sets; a recipe "
+        "includes some of them, and changes what differs.\n"
     ]
     names = [
         "photos.gin",
