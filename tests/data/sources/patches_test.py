@@ -48,9 +48,9 @@ class PatchesTest(absltest.TestCase):
         self.assertGreater(images.mean(axis=3).std(axis=(1, 2)).min(), 5)
 
     def test_says_what_to_install(self):
-        with mock.patch.dict(sys.modules, {"skimage": None}):
-            with self.assertRaisesRegex(InputError, r"scikit-image, which is not installed: pip"):
-                patches.load_patches("test")
+        says = self.assertRaisesRegex(InputError, "scikit-image, which is not installed: pip")
+        with mock.patch.dict(sys.modules, {"skimage": None}), says:
+            patches.load_patches("test")
 
 
 if __name__ == "__main__":
