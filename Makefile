@@ -27,13 +27,14 @@ pip_progress := awk ' \
 	/^ *(ERROR|error)/ { print } \
 	{ fflush() }'
 
-.PHONY: help demo test test-all test-latest format lint clean
+.PHONY: help demo test test-all test-latest docs format lint clean
 
 help:
 	@echo "make demo         train and evaluate the quickstart: real images, no download, a few minutes"
 	@echo "make test         run the tests that are not marked slow, and the documented examples"
 	@echo "make test-all     run every test"
 	@echo "make test-latest  as make test, in .venv-latest: the newest TensorFlow, Python 3.12 or 3.13"
+	@echo "make docs         build the documentation as a site that needs no network, in site/"
 	@echo "make format       rewrite the code in the project's format"
 	@echo "make lint         check the code's format and style"
 	@echo "make clean        remove the environment, caches and build leftovers; runs/ stays"
@@ -65,6 +66,10 @@ test-all: $(stamp)
 test-latest:
 	$(MAKE) VENV=.venv-latest STACK=latest test
 
+docs: $(stamp)
+	NO_MKDOCS_2_WARNING=1 $(run) -m mkdocs build --quiet
+	@echo "The site is in site/. To read it, with its search: $(run) -m http.server --directory site"
+
 format: $(stamp)
 	$(run) -m ruff check --fix-only --quiet .
 	$(run) -m ruff format .
@@ -75,7 +80,7 @@ lint: $(stamp)
 	$(run) -m mypy
 
 clean:
-	rm -rf "$(VENV)" .venv-latest build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf "$(VENV)" .venv-latest build dist site *.egg-info .pytest_cache .ruff_cache
 	find csml_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(stamp): setup.py constraints.txt

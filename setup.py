@@ -36,6 +36,8 @@ RECIPES = "csml_tf.gin_configs"
 ONNX = ["tf2onnx>=1.16", f"onnx<1.18; {HOME}", "onnxruntime"]
 REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
+DEMO = ["scikit-image>=0.19"]  # Its pictures are the images of `make demo`.
+DOCS = ["mkdocs-material>=9.5.40", "mkdocstrings[python]>=0.26"]  # The site, `make docs`.
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
@@ -88,6 +90,8 @@ setuptools.setup(
             f"tensorflow[and-cuda]>=2.16,<2.22; {LATER} and {LINUX}",
         ],
         "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
+        "demo": DEMO,
+        "docs": DOCS,
         "onnx": ONNX,  # tools/export.py --format=onnx only.
         "parquet": PARQUET,
         "reports": REPORTS,
@@ -95,8 +99,12 @@ setuptools.setup(
         "dev": [
             *PARQUET,
             *REPORTS,
+            *DEMO,
+            *DOCS,
             PILLOW,
+            "ipykernel>=6.20",  # It and nbclient run the notebooks.
             "mypy>=1.10",
+            "nbclient>=0.8",
             "psutil>=5.9",
             "pytest>=8.1",
             "pytest-xdist>=3.6",  # The first that runs tests in the main thread, which has signals.

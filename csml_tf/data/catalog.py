@@ -8,7 +8,7 @@ from absl import logging
 
 from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import balanced_draw
-from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory
+from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory, patches
 from csml_tf.errors import InputError
 
 SPLITS = ("pretrain", "train", "test")
@@ -21,7 +21,8 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     Args:
         dataset: str, a TFDS name ("cifar10", "cifar10:3.0.2", "imagenet2012_subset/10pct"),
             "folder:DIR" (class folders or one flat folder, perhaps inside `train/` and
-            `test/` or `val/`), "csv:FILE" (a path and a class in each row), or "digits".
+            `test/` or `val/`), "csv:FILE" (a path and a class in each row), "digits" or
+            "patches".
         data_dir: str, where TFDS data sets live; None for TFDS's own place.
         download: bool, whether TFDS may download what is missing.
         seed: int, of the draw of test images.
@@ -38,7 +39,7 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
             f"folder:{dataset or 'DIR'}."
         )
     # "folder:DIR" begins with "folder:", and so does "folder+top:DIR", which has an option; the
-    # kind without a prefix, "digits", is its whole name.
+    # kind without a prefix, such as "digits", is its whole name.
     start, colon, _ = dataset.partition(":")
     kind = start.partition("+")[0] + colon if colon else dataset
     open_splits = _KINDS.get(kind, _open_tfds)
@@ -198,6 +199,7 @@ def _open_tfds(dataset, data_dir, download):
 # All other strings are names of TFDS.
 _KINDS = {
     "digits": memory.open_digits,
+    "patches": patches.open_patches,
     folder_splits.PREFIX: folder_splits.open_splits,
     csv_splits.PREFIX: csv_splits.open_splits,
 }

@@ -40,6 +40,13 @@ ENTRIES = (
         published="none",
     ),
     Entry(
+        id="patches",
+        method="MoCo at two levels",
+        network="ResNet-18, width 16, 64 px",
+        data="patches of 15 pictures of scikit-image and scikit-learn",
+        published="none",
+    ),
+    Entry(
         id="photos",
         method="MoCo at two levels, settings by images and machine",
         network="ResNet-18 or ResNet-50",
