@@ -30,7 +30,7 @@ pip_progress := awk ' \
 .PHONY: help demo test test-all test-latest docs format lint clean
 
 help:
-	@echo "make demo         train and evaluate the quickstart: real images, no download, a few minutes"
+	@echo "make demo         pretrain on real images that need no download and evaluate: a few minutes"
 	@echo "make test         run the tests that are not marked slow, and the documented examples"
 	@echo "make test-all     run every test"
 	@echo "make test-latest  as make test, in .venv-latest: the newest TensorFlow, Python 3.12 or 3.13"
@@ -46,14 +46,14 @@ help:
 # What `make demo` shows and then runs.
 define open_encoder
 import tensorflow as tf
-encoder = tf.keras.models.load_model("runs/quickstart/saved_model", compile=False)
-print("features:", encoder(tf.random.uniform([1, 32, 32, 3])).shape)
+encoder = tf.keras.models.load_model("runs/patches/saved_model", compile=False)
+print("features:", encoder(tf.random.uniform([1, 64, 64, 3])).shape)
 endef
 export open_encoder
 
 demo: $(stamp)
-	$(run) tools/train.py --gin_file=quickstart.gin --model_dir=runs/quickstart
-	$(run) tools/evaluate.py --protocol=knn --model=runs/quickstart --dataset=digits --baselines
+	$(run) tools/train.py --gin_file=patches.gin --model_dir=runs/patches
+	$(run) tools/evaluate.py --protocol=knn --model=runs/patches --dataset=patches
 	@echo; echo "Open the encoder from Python, without this package:"; echo; echo "$$open_encoder"; echo
 	@TF_USE_LEGACY_KERAS=1 TF_CPP_MIN_LOG_LEVEL=3 $(run) -c "$$open_encoder"
 

@@ -109,7 +109,7 @@ def settings(record: RunRecord) -> str:
     """HTML of the whole configuration."""
     return (
         "<details><summary>config.gin: every setting that was in effect</summary>"
-        f"<pre>{html.escape(record.directory.config.read_text(encoding="utf-8"))}</pre></details>"
+        f"<pre>{html.escape(record.directory.config.read_text(encoding='utf-8'))}</pre></details>"
     )
 
 
