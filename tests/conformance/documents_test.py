@@ -90,6 +90,19 @@ class DocumentsTest(tf.test.TestCase):
         self.assertEqual(process.returncode, 0, process.stderr)
         self.assertRegex(process.stdout, r"epoch 1: loss \d+\.\d{3}")
 
+    @pytest.mark.slow
+    def test_trackers(self):
+        pytest.importorskip("mlflow")
+        pytest.importorskip("wandb")
+        process = subprocess.run(
+            [sys.executable, "-c", "\n".join(python_blocks("trackers.md"))],
+            cwd=tiny_run.make_temp_dir(self.addCleanup),
+            env={**os.environ, "PYTHONPATH": str(ROOT), "WANDB_MODE": "offline"},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(process.returncode, 0, process.stderr)
+
     def test_serving(self):
         (block,) = python_blocks("serving.md")
         names = {"np": np}
