@@ -178,12 +178,9 @@ def _assemble(source, strategy, center_view):
 
 def _make_monitors(train, test, center_view):
     """The monitors of accuracy, as `training.pretrain.run` takes them."""
-    return [
-        gin.get_configurable(f"{kind}Monitor")(
-            gin.get_configurable(f"{kind}Evaluation")(train, test, center_view)
-        )
-        for kind in ("Knn", "Linear")
-    ]
+    find, pair = gin.get_configurable, (train, test, center_view)
+    knn = find("KnnMonitor")(find("KnnEvaluation")(*pair))
+    return [knn, knn.baselines(), find("LinearMonitor")(find("LinearEvaluation")(*pair))]
 
 
 def _train(directory, source, strategy, center_view, settings, monitors, initialize, callbacks):

@@ -107,7 +107,8 @@ def read_curve(model_dir):
     curve = []
     seconds = units = mined = anchors = 0
     for row in RunDirectory(model_dir).read_metrics():
-        seconds += row["seconds"] - row.get("knn_seconds", 0.0)
+        measuring = ("knn_seconds", "knn_baselines_seconds")
+        seconds += row["seconds"] - sum(row.get(name, 0.0) for name in measuring)
         units += row["forward_units"]
         mined += row.get("mined_images", 0)
         anchors += row["anchors"]

@@ -1,10 +1,19 @@
 """Several encoders on several data sets by several protocols: a card each, and one table."""
 
 import collections
+import contextlib
 
+import tensorflow as tf
+
+from csml_tf import errors
 from csml_tf.data import catalog
-from csml_tf.evaluation import protocol_card, protocols
+from csml_tf.errors import InputError
+from csml_tf.evaluation import baselines, protocol_card, protocols
 from csml_tf.evaluation.frozen_encoder import FrozenEncoder
+
+# What a single measurement may fail of. All else is a fault of ours and ends the command.
+_FAILURES = (InputError, OSError, MemoryError, tf.errors.OpError)
+_GAP = "failed"
 
 
 def measure(
@@ -16,15 +25,18 @@ def measure(
     download=False,
     json_path=None,
     show=print,
+    find_model=str,
+    scope=contextlib.nullcontext,
     **settings,
 ):
     """Measures every encoder on every data set by every protocol.
 
     One data set is open at a time, and each is opened once. With `json_path` a card is on disk
-    as soon as it is there: where a later one fails, the earlier ones are kept.
+    as soon as it is there. Of several measurements one that fails is a line, and the others go
+    on; so it is with a model or a data set that cannot be read.
 
     Args:
-        models: folders of SavedModels.
+        models: folders of SavedModels, or what `find_model` takes.
         datasets: data set strings, as for `catalog.open_dataset`.
         protocol_names: of `protocols.NAMES`.
         image_size: as for `FrozenEncoder`.
@@ -33,7 +45,10 @@ def measure(
         json_path: file for the card as JSON, or for a list of them where several are
             measured; the same as text beside it. None writes no file.
         show: function that is given the summary of each card when it is there, and the table
-            in the end if there are several cards.
+            in the end if there are several measurements.
+        find_model: function of one of `models` to the folder of a SavedModel.
+        scope: function of no arguments to the context in which encoders are opened and measured:
+            that of a strategy.
         **settings: {name: value or None}, as for `protocols.measure`; each protocol is given
             those that it knows.
 
@@ -41,42 +56,90 @@ def measure(
         {(model, dataset, protocol name): `ProtocolCard`}.
 
     Raises:
-        InputError: before anything is measured, if a model cannot be read, the file cannot
-            be written, or a setting means nothing to any of the protocols; in its turn, if
-            a data set cannot be read or does not fit.
+        InputError: before anything is measured, if the file cannot be written or a setting
+            means nothing to any of the protocols; in the end, if one of several measurements
+            has failed; what a single measurement fails of is raised as it is.
     """
     settings = {name: value for name, value in settings.items() if value is not None}
     protocols.check_settings(protocol_names, settings)
     if json_path:
         protocol_card.check_path(json_path)
-    encoders = {str(model): FrozenEncoder(model, image_size) for model in models}
-    num_cards = len(encoders) * len(set(datasets)) * len(set(protocol_names))
+    models, datasets, names = (
+        list(dict.fromkeys(each)) for each in ([*map(str, models)], datasets, protocol_names)
+    )
+    wanted = [(model, data, name) for data in datasets for model in models for name in names]
     cards = {}
-    for dataset in dict.fromkeys(datasets):
-        opened = catalog.open_dataset(dataset, data_dir, download)
-        for model, encoder in encoders.items():
-            for name in dict.fromkeys(protocol_names):
-                known = protocols.known_settings(name)
-                own = {key: value for key, value in settings.items() if key in known}
-                card = protocols.measure(
-                    name, encoder, opened.split("train"), opened.split("test"), **own
-                )
+
+    def attempt(what, function, *arguments, **options):
+        """What the function returns; None, and a line, if it fails."""
+        try:
+            return function(*arguments, **options)
+        except _FAILURES as error:
+            if len(wanted) == 1:
+                raise
+            show(f"{what} has failed: {_explain(error)}")
+            return None
+
+    folders = {model: attempt(model, find_model, model) for model in models}
+    with scope():
+        encoders = {
+            model: attempt(model, FrozenEncoder, folder, image_size)
+            for model, folder in folders.items()
+            if folder is not None
+        }
+        for dataset in datasets:
+            sources = attempt(dataset, _open_pair, dataset, data_dir, download)
+            if sources is None:
+                continue
+            measured = baselines.Baselines(*sources)
+            for model, _, name in (key for key in wanted if key[1] == dataset):
+                encoder = encoders.get(model)
+                if encoder is None:
+                    continue
+                what, own = f"{name} of {model} on {dataset}", _known(name, settings)
+                arguments = (name, encoder, *sources)
+                card = attempt(what, protocols.measure, *arguments, measured=measured, **own)
+                if card is None:
+                    continue
                 cards[model, dataset, name] = card
                 show(card.summary())
-                if json_path and num_cards == 1:
+                if json_path and len(wanted) == 1:
                     card.save(json_path)
                 elif json_path:
                     protocol_card.save_all([*cards.values()], json_path)
-    if len(cards) > 1:
-        show(tabulate(cards))
+    if cards and len(wanted) > 1:
+        show(tabulate(cards, [key for key in wanted if key not in cards]))
+    if len(cards) < len(wanted):
+        raise InputError(
+            f"{len(wanted) - len(cards)} of {len(wanted)} measurements have failed, each for the "
+            "reason in its line above: mend that and repeat those."
+        )
     return cards
 
 
-def tabulate(cards):
+def _open_pair(dataset, data_dir, download):
+    opened = catalog.open_dataset(dataset, data_dir, download)
+    return opened.split("train"), opened.split("test")
+
+
+def _known(name, settings):
+    known = protocols.known_settings(name)
+    return {key: value for key, value in settings.items() if key in known}
+
+
+def _explain(error):
+    return str(error) if isinstance(error, InputError) else errors.first_line(error)
+
+
+def tabulate(cards, failed=()):
     """The figures side by side: a row for each encoder and protocol, a column for each data set.
+
+    What has been measured of the baselines follows, a row for each and protocol; several, if
+    encoders have different ones.
 
     Args:
         cards: {(model, dataset, protocol name): `ProtocolCard`}, as of `measure`.
+        failed: keys of those that are missing.
 
     Returns:
         Text of several lines. An encoder is called by its id, or by its folder if others
@@ -85,10 +148,37 @@ def tabulate(cards):
     folders = collections.defaultdict(set)
     for (model, _, _), card in cards.items():
         folders[card.encoder["id"]].add(model)
-    rows = {}
-    for (model, dataset, name), card in cards.items():
+    labels = {model: model for model, _, _ in failed}
+    for (model, _, _), card in cards.items():
         encoder_id = card.encoder["id"]
-        encoder = encoder_id if len(folders[encoder_id]) == 1 else model
-        row = rows.setdefault((model, name), {"encoder": encoder, "protocol": name})
-        row[dataset] = card.figure()
-    return "\n".join(protocol_card.align([*rows.values()]))
+        labels[model] = encoder_id if len(folders[encoder_id]) == 1 else model
+    keys = [*cards, *failed]
+    datasets = list(dict.fromkeys(dataset for _, dataset, _ in keys))
+    pairs = list(dict.fromkeys((model, name) for model, _, name in keys))
+    rows = []
+    for model, name in pairs:
+        row = {"encoder": labels[model], "protocol": name}
+        for dataset in datasets:
+            card = cards.get((model, dataset, name))
+            row[dataset] = _GAP if card is None else card.figure()
+        rows.append(row)
+    for baseline, words in baselines.NAMES.items():
+        # {(protocol, its figures): labels of the encoders that have them}
+        having = collections.defaultdict(list)
+        for model, name in pairs:
+            cells = tuple(_cell(cards.get((model, d, name)), baseline) for d in datasets)
+            if any(cells):
+                having[name, cells].append(labels[model])
+        num_kinds = collections.Counter(name for name, _ in having)
+        for (name, cells), encoders in having.items():
+            of_these = f" ({', '.join(encoders)})" if num_kinds[name] > 1 else ""
+            row = {"encoder": f"{words}{of_these}", "protocol": name}
+            rows.append({**row, **dict(zip(datasets, cells))})
+    return "\n".join(protocol_card.align(rows))
+
+
+def _cell(card, baseline):
+    """The figure of a baseline on a card: "35.39%"; "" where there is none."""
+    found = {} if card is None else card.result
+    figures = [name for name in found if name.startswith(baseline)]
+    return f"{found[figures[0]]:.2%}" if figures else ""

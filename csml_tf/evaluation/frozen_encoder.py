@@ -9,6 +9,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.errors import InputError, first_line
 from csml_tf.evaluation import folded_graph
 from csml_tf.export import saved_model
+from csml_tf.models import untrained_copy
 from csml_tf.models.encoder import pool
 
 LAYERS = ("features", "embedding", "stage1", "stage2", "stage3", "stage4")
@@ -58,6 +59,7 @@ class FrozenEncoder:
                 f"The model in {directory} cannot be read ({first_line(error)}): export it again."
             ) from error
         self._functions = {}
+        self._network = None  # What `untrained` copies; made when asked for.
 
     def maps(self, layer):
         """What makes a layer's output, not pooled, of the weights as they are now.
@@ -154,9 +156,16 @@ class FrozenEncoder:
         outputs = self._loaded.signatures[self._signature_of(layer)].structured_outputs
         return outputs[layer].shape[-1]
 
-    def untrained(self):
-        """The function of `encode()`, of the same network with fresh weights."""
-        model = self.untrained_network()
+    def untrained(self, seed=0):
+        """The function of `encode()`, of the same network with fresh weights.
+
+        Raises:
+            InputError: as `untrained_network`.
+        """
+        if self._network is None:
+            self._network = self.network()
+        with self._in_a_sentence():
+            model = untrained_copy.make(self._network, seed)
         return tf.function(
             lambda images: model(images, training=False), autograph=False, reduce_retracing=True
         )
@@ -178,9 +187,25 @@ class FrozenEncoder:
         return model
 
     def untrained_network(self, seed=0):
-        """As `network`, with fresh weights."""
-        tf.keras.utils.set_random_seed(seed)
-        return tf.keras.models.clone_model(self.network())
+        """As `network`, with fresh weights, which `seed` decides.
+
+        Raises:
+            InputError: if the SavedModel is not one of a Keras model whose layers are known.
+        """
+        network = self.network()
+        with self._in_a_sentence():
+            network.set_weights(untrained_copy.draw_weights(network, seed))
+        return network
+
+    @contextlib.contextmanager
+    def _in_a_sentence(self):
+        try:
+            yield
+        except (ValueError, TypeError, NotImplementedError) as error:
+            raise InputError(
+                f"The layers of the model in {self.directory} cannot be given fresh weights "
+                f"({first_line(error)}): give a functional Keras model."
+            ) from error
 
     def digest(self):
         """Hex SHA-256 of all weights as they are now, moving statistics included."""

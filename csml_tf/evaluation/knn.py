@@ -3,9 +3,10 @@
 import numpy as np
 from absl import logging
 
-from csml_tf import features, setting_rules, similarity
+from csml_tf import setting_rules, similarity
 from csml_tf.errors import InputError
-from csml_tf.evaluation import accuracy, labelled_pair
+from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation import near_duplicates as duplicates
 from csml_tf.evaluation.protocol_card import Outcome
 
 # The usual number of neighbors, and the one for sets too small for it.
@@ -25,7 +26,7 @@ def measure(
     layer=("features",),
     k=(None,),
     temperature=(0.1,),
-    baselines=False,
+    near_duplicates=True,
 ):
     """Accuracy by kNN for every layer, k and temperature of a grid; the protocol "knn".
 
@@ -38,13 +39,14 @@ def measure(
         layer: those of `frozen_encoder.LAYERS` to measure; maps are average-pooled.
         k: numbers of neighbors that vote; None takes 200, or 20 if fewer than 10,000 vote.
         temperature: of the votes' weights, each above 0.
-        baselines: whether to measure the same network untrained, and raw pixels, too; on
-            the first k and temperature.
+        near_duplicates: whether to look, by the first layer, for test images that are training
+            images, or nearly.
 
     Returns:
         `Outcome`; its result has "top1" if the grid is one point, else "grid", a list of
-        {"layer", "k", "temperature", "top1"}, and with baselines "untrained_top1" and
-        "pixels_top1".
+        {"layer", "k", "temperature", "top1"}; "near_duplicates", how many test images are, as
+        `near_duplicates.find` finds them; and if there are any, beside each "top1" one of the
+        other test images, "top1_without_near_duplicates". Its files are a list of the pairs.
 
     Raises:
         InputError: if the labels do not fit, a k is larger than the voting set, a temperature is
@@ -53,38 +55,63 @@ def measure(
     labelled_pair.check(train_source, test_source)
     ks = [choose_k(each, train_source) for each in k]
     setting_rules.check({"temperature": temperature})
-    view, truth = encoder.center_view, test_source.labels
-
-    def rows_of(train, test, ks, temperatures):
-        predicted = classify_grid(train, train_source.labels, test, ks, temperatures)
-        return [
-            {"k": k, "temperature": t, "top1": accuracy.top_k(labels[:, None], truth, 1)}
-            for (k, t), labels in predicted.items()
-        ]
-
     layer = list(dict.fromkeys(layer))
     train, test = labelled_pair.extract(
-        encoder.encode_layers(layer), train_source, test_source, view
+        encoder.encode_layers(layer), train_source, test_source, encoder.center_view
     )
-    rows = [
-        {"layer": name, **row}
-        for name in layer
-        for row in rows_of(train.pop(name), test.pop(name), ks, temperature)
-    ]
-    result = {"top1": rows[0]["top1"]} if len(rows) == 1 else {"grid": rows}
-    if baselines:
-        for name, encode in (("untrained", encoder.untrained()), ("pixels", features.flatten)):
-            pair = labelled_pair.extract(encode, train_source, test_source, view)
-            (row,) = rows_of(*pair, ks[:1], temperature[:1])
-            result[f"{name}_top1"] = row["top1"]
+    searched = min(max(*ks, duplicates.ORDINARY_RANK), len(train_source))
     settings = {
         "k": ks,
         "temperature": list(temperature),
         "layer": list(layer),
         "similarity": "cosine",
-        "view": str(view),
+        "view": str(encoder.center_view),
     }
-    return Outcome(settings, result)
+    rows, pairs = [], None
+    for name in layer:
+        found = nearest(test.pop(name), train.pop(name), searched)
+        if near_duplicates and pairs is None:
+            sources = train_source, test_source
+            pairs = duplicates.find(*found, *sources, encoder.center_view)
+            settings["near_duplicates"] = str(pairs)
+        predicted = vote(*found, train_source.labels, ks, temperature)
+        rows += [
+            {"layer": name, "k": k, "temperature": t, **_score(labels, test_source.labels, pairs)}
+            for (k, t), labels in predicted.items()
+        ]
+    result = {"grid": rows} if len(rows) > 1 else {"top1": rows[0]["top1"]}
+    if pairs is None:
+        return Outcome(settings, result)
+    result["near_duplicates"] = len(pairs)
+    if not len(pairs):
+        return Outcome(settings, result)
+    if len(rows) == 1:
+        result.update({name: rows[0][name] for name in rows[0] if name.startswith("top1")})
+    files = {"near_duplicates.csv": pairs.to_csv(train_source, test_source)}
+    return Outcome(settings, result, files, (_describe(pairs, rows[0], test_source),))
+
+
+def _score(predicted, truth, pairs):
+    """{"top1"}, and without the near-duplicates of `pairs`, if there are some and others."""
+    is_right = predicted == truth
+    scores = {"top1": float(is_right.mean())}
+    if pairs is not None and 0 < len(pairs) < len(truth):
+        others = np.delete(is_right, pairs.test_indices)
+        scores["top1_without_near_duplicates"] = float(others.mean())
+    return scores
+
+
+def _describe(pairs, row, test_source):
+    """A sentence about the near-duplicates."""
+    count, whole = len(pairs), len(test_source)
+    them = "it" if count == 1 else "them"
+    text = (
+        f"{count} of {whole} test images {'is' if count == 1 else 'are'} also a training image, "
+        "or nearly"
+    )
+    if "top1_without_near_duplicates" not in row:
+        return f"{text}: test on images that training has not seen."
+    return f"{text}: without {them} top1 is {row['top1_without_near_duplicates']:.2%}."
 
 
 def classify(train_features, train_labels, test_features, k, temperature):
@@ -113,10 +140,27 @@ def classify_grid(train_features, train_labels, test_features, ks, temperatures)
     Raises:
         ValueError: if a temperature is not above 0 or a k is out of range.
     """
+    return vote(*nearest(test_features, train_features, max(ks)), train_labels, ks, temperatures)
+
+
+def vote(cosines, indices, train_labels, ks, temperatures):
+    """What `classify_grid` returns, of the nearest images.
+
+    Args:
+        cosines: [num_test, count] float, of the nearest training images, nearest first.
+        indices: [num_test, count] integer, which they are.
+        train_labels: [num_train] integer from 0.
+        ks: neighbors that vote, each at most `count`.
+        temperatures: each above 0.
+
+    Raises:
+        ValueError: if a temperature is not above 0.
+    """
     for temperature in temperatures:
         if temperature <= 0:
             raise ValueError(f"temperature must be above 0, got {temperature}.")
-    similarities, indices = _nearest(test_features, train_features, max(ks))
+    similarities = cosines[:, : max(ks)]
+    indices = indices[:, : max(ks)]
     train_labels = np.asarray(train_labels)
     num_classes = train_labels.max() + 1
     predicted = {
@@ -141,17 +185,28 @@ def classify_grid(train_features, train_labels, test_features, ks, temperatures)
     return predicted
 
 
-def _nearest(queries, bank, k):
-    """The k most similar rows of the bank in float64, nearest first: (cosines, indices).
+def nearest(queries, bank, k):
+    """The k rows of the bank most similar to each query, in float64, nearest first.
 
     Each test image's vote can hang on one neighbor, and similarities of a narrow cone of
     features differ by less than float32 tells: it proposes some more, and float64 decides.
+
+    Args:
+        queries: [num_queries, dim] float; normalised here.
+        bank: [num_images, dim] float; normalised here.
+        k: from 1 to num_images.
+
+    Returns:
+        (cosines [num_queries, k] float64, indices [num_queries, k] int64).
+
+    Raises:
+        ValueError: if k is out of range, or a feature is not finite.
     """
     proposed = max(k, min(k + _MORE_PROPOSED, len(bank)))
     unit = similarity.l2_normalize(queries), similarity.l2_normalize(bank)
     indices = np.sort(similarity.cosine_top_k(*unit, proposed)[1], axis=1)
     cosines = np.empty([len(queries), k])
-    nearest = np.empty([len(queries), k], np.int64)
+    places = np.empty([len(queries), k], np.int64)
     rows_at_once = max(1, _BLOCK_NUMBERS // (proposed * unit[1].shape[1]))
     for start in range(0, len(queries), rows_at_once):
         rows = slice(start, start + rows_at_once)
@@ -161,8 +216,8 @@ def _nearest(queries, bank, k):
         # Stable, of ascending indices: of equals the lower one first.
         order = np.argsort(-found, axis=1, kind="stable")[:, :k]
         cosines[rows] = np.take_along_axis(found, order, axis=1)
-        nearest[rows] = np.take_along_axis(indices[rows], order, axis=1)
-    return cosines, nearest
+        places[rows] = np.take_along_axis(indices[rows], order, axis=1)
+    return cosines, places
 
 
 def _unit_float64(features):

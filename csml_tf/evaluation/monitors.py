@@ -1,13 +1,20 @@
 """Accuracy of the query encoder while it trains: by its neighbors, and by a linear classifier."""
 
+from __future__ import annotations
+
 import time
 from typing import Callable
 
+import tensorflow as tf
 from absl import logging
 
 from csml_tf import setting_rules
-from csml_tf.evaluation import accuracy, knn, labelled_pair
+from csml_tf.augment.center_view import CenterView
+from csml_tf.evaluation import accuracy, baselines, knn, labelled_pair
 from csml_tf.evaluation.linear import cached, logistic_regression
+from csml_tf.models import untrained_copy
+from csml_tf.models.backbones import contract
+from csml_tf.models.encoder import pool
 
 LAYERS = ("features", "embedding")
 
@@ -65,13 +72,50 @@ class KnnEvaluation(_Evaluation):
             f"{self._describe_images('votes')}"
         )
 
-    def top1(self, encode: Callable) -> float:
-        """Top-1 accuracy in [0, 1] of the features that `encode` makes of a batch of images."""
+    def top1(self, encode: Callable, center_view: CenterView | None = None) -> float:
+        """Top-1 accuracy in [0, 1] of the features that `encode` makes of a batch of images.
+
+        Args:
+            encode: as for `features.extract_features`.
+            center_view: that the images are seen by; None for that of the evaluation.
+        """
         sources = self._train_source, self._test_source
-        train, test = labelled_pair.extract(encode, *sources, self._center_view)
+        train, test = labelled_pair.extract(encode, *sources, center_view or self._center_view)
         labels, options = self._train_source.labels, (self._k, self._temperature)
         predicted = knn.classify(train, labels, test, *options)
         return accuracy.top_k(predicted[:, None], self._test_source.labels, 1)
+
+
+    def baselines(self, backbone: tf.keras.Model) -> dict[str, float]:
+        """What the encoder has to beat, by this evaluation.
+
+        Args:
+            backbone: of the encoder, as `models.backbones.contract` describes it; only its layers
+                count.
+
+        Returns:
+            {name out of `baselines.NAMES`: top-1 accuracy in [0, 1]}; of untrained weights the
+            mean over `baselines.DRAWS`, of their pooled features.
+        """
+        view = self._center_view
+        plain_view = CenterView(view.image_size, view.resize_size, (0.0,) * 3, (1.0,) * 3)
+        figures = {
+            name: self.top1(encode, plain_view) for name, encode in baselines.make_plain().items()
+        }
+        draws = []
+        for seed in range(baselines.DRAWS):
+            network = untrained_copy.make(backbone, seed)
+            draws.append(self.top1(_pooled_features(network, contract.last_stage(backbone))))
+        return {**figures, "untrained": sum(draws) / len(draws)}
+
+
+def _pooled_features(backbone, stage):
+    """The function of images to the pooled features of a stage, in inference mode."""
+    return tf.function(
+        lambda images: pool(backbone(images, training=False)[stage]),
+        autograph=False,
+        reduce_retracing=True,
+    )
 
 
 class LinearEvaluation(_Evaluation):
@@ -150,10 +194,48 @@ class KnnMonitor(_Monitor):
         super().__init__(evaluation, every_epochs)
         self._layer = layer
 
+    def baselines(self) -> KnnBaselines:
+        """What measures the baselines by the same evaluation."""
+        return KnnBaselines(self._evaluation, self._every_epochs)
+
     def measure(self, encoder) -> dict:
         """-> {"knn_top1": accuracy in [0, 1], "knn_protocol": text, "knn_seconds": float}."""
         encode = encoder.pooled_features if self._layer == "features" else encoder.embedding
         return self._measure("knn", encode, self._layer)
+
+
+class KnnBaselines:
+    """Measures what the encoder has to beat, once in a run: when kNN is measured first.
+
+    They are the same throughout a run. Nothing that the training draws or computes depends on
+    them.
+
+    Args:
+        evaluation: `KnnEvaluation`.
+        every_epochs: as for `KnnMonitor`.
+    """
+
+    def __init__(self, evaluation, every_epochs=1):
+        self._evaluation = evaluation
+        self._every_epochs = every_epochs
+
+    def is_due(self, finished_epochs: int, epochs: int) -> bool:
+        """Whether kNN is measured after this many epochs, and was not before."""
+        return finished_epochs == min(self._every_epochs, epochs)
+
+    def measure(self, encoder) -> dict:
+        """What `KnnEvaluation.baselines` measures.
+
+        Returns:
+            {"knn_baselines": {"pixels", "color_histogram", "untrained": accuracy in [0, 1]},
+            "knn_baselines_seconds": float}.
+        """
+        started = time.perf_counter()
+        figures = self._evaluation.baselines(encoder.backbone)
+        return {
+            "knn_baselines": figures,
+            "knn_baselines_seconds": time.perf_counter() - started,
+        }
 
 
 class LinearMonitor(_Monitor):

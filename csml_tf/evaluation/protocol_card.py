@@ -6,10 +6,13 @@ import os
 import pathlib
 import platform
 
+import numpy as np
 import tensorflow as tf
 
 from csml_tf import whole_files
 from csml_tf.errors import InputError
+from csml_tf.evaluation import baselines
+from csml_tf.training import plan
 
 # What names a share of something, shown in percent.
 _SHARES = ("top", "accuracy", "recall", "map")
@@ -23,11 +26,13 @@ class Outcome:
         settings: {name: plain value} in effect, defaults included.
         result: {name: number, text or list}; accuracies are in [0, 1].
         files: {end of the name: text}, to be written beside the card.
+        notes: sentences about the result.
     """
 
     settings: dict
     result: dict
     files: dict = dataclasses.field(default_factory=dict)
+    notes: tuple = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,11 +42,12 @@ class ProtocolCard:
     Attributes:
         protocol: name, as of `--protocol`.
         encoder: {"id", "directory", "sha256" of the weights, "sha256_after" the measurement}.
-        data: {role: {"name", "images", "classes", "fingerprint"}}.
+        data: {role: as of `describe_source`}.
         settings: as of `Outcome`.
         result: as of `Outcome`.
         seconds: of the measurement, extraction included.
         files: as of `Outcome`.
+        notes: as of `Outcome`.
         hardware: text.
         tensorflow: version.
     """
@@ -53,6 +59,7 @@ class ProtocolCard:
     result: dict
     seconds: float
     files: dict = dataclasses.field(default_factory=dict, repr=False)
+    notes: tuple = ()
     hardware: str = dataclasses.field(default_factory=lambda: describe_hardware())
     tensorflow: str = tf.__version__
 
@@ -65,6 +72,8 @@ class ProtocolCard:
         ]
         settings = [f"{name}={_plain(value)}" for name, value in self.settings.items()]
         data = [f"{role}: {d['name']}, {d['images']} images" for role, d in self.data.items()]
+        labelled = (_classes(d) for d in self.data.values() if d["classes"] is not None)
+        data += dict.fromkeys(labelled)  # Once, where they are the same.
         result = " ".join([self.protocol, ", ".join(numbers)]).strip()
         return f"{result} ({', '.join(settings)}; {'; '.join(data)}; {self.seconds:.1f} s)"
 
@@ -75,7 +84,7 @@ class ProtocolCard:
         if "sha256_after" in self.encoder:
             lines.append(f"  afterwards {self.encoder['sha256_after']}")
         for role, data in self.data.items():
-            facts = ", ".join(f"{name} {value}" for name, value in data.items() if name != "name")
+            facts = f"images {data['images']}, fingerprint {data['fingerprint']}, {_classes(data)}"
             lines.append(f"{role:<11} {data['name']} ({facts})")
         lines += [f"  {name} = {_plain(value)}" for name, value in self.settings.items()]
         lines += [
@@ -83,18 +92,21 @@ class ProtocolCard:
             for name, value in self.result.items()
             if not _is_table(value)
         ]
-        lines += self._tables()
+        lines += [*self._tables(), *self.notes]
         lines.append(f"{self.seconds:.1f} s on {self.hardware}, TensorFlow {self.tensorflow}")
         return "\n".join(lines) + "\n"
 
     def summary(self):
-        """The tables of the result, if it has any, and the headline."""
-        return "\n".join([*self._tables(), self.headline()])
+        """The tables and the notes of the result, if it has any, and the headline."""
+        return "\n".join([*self._tables(), *self.notes, self.headline()])
 
     def figure(self):
-        """The result in a word or two, for a cell of a table: its first number."""
+        """The result in a word or two, for a cell of a table: its first number.
+
+        Those of baselines do not count: they are others' results.
+        """
         for name, value in self.result.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and not name.startswith(tuple(baselines.NAMES)):
                 return _figure(name, value)
         return ", ".join(f"{name} of {len(value)}" for name, value in self.result.items())
 
@@ -144,14 +156,22 @@ def check_path(path):
 
 
 def describe_source(source):
-    """The entry of a card's `data`: {"name", "images", "classes", "fingerprint"}."""
-    classes = None if source.labels is None else len(set(source.labels.tolist()))
-    return {
+    """The entry of a card's `data`.
+
+    Returns:
+        {"name", "images", "classes": how many, None without labels, "fingerprint"}, and
+        "class_names" where they are known and fewer than 13.
+    """
+    classes = () if source.labels is None else np.unique(source.labels[source.labels >= 0])
+    entry = {
         "name": source.name,
         "images": len(source),
-        "classes": classes,
+        "classes": None if source.labels is None else len(classes),
         "fingerprint": source.fingerprint,
     }
+    if 0 < len(classes) <= plan.NAMED_CLASSES and source.class_names is not None:
+        entry["class_names"] = [source.class_names[number] for number in classes]
+    return entry
 
 
 def describe_hardware():
@@ -163,6 +183,15 @@ def describe_hardware():
     ]
     host = f"{os.cpu_count()} CPU cores ({platform.machine()})"
     return ", ".join([*accelerators, host])
+
+
+def _classes(data):
+    """Of an entry of `data`: "3 classes: ant, bee, fly"."""
+    count, names = data["classes"], data.get("class_names")
+    if count is None:
+        return "no labels"
+    words = f"{count} class{'es' if count != 1 else ''}"
+    return f"{words}: {', '.join(names)}" if names else words
 
 
 def _words(name):

@@ -56,6 +56,9 @@ class Epoch:
         self._best = BestEncoder(directory)
         self._health = Health(assembled)
         self._clock = StepClock(assembled.num_steps, self._announce_end)
+        # {name: kNN accuracy} of what needs no training, from the epoch that has measured it on.
+        rows = directory.read_metrics()
+        self._baselines = next((r["knn_baselines"] for r in rows if "knn_baselines" in r), {})
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
@@ -147,12 +150,24 @@ class Epoch:
                 if isinstance(value, (int, float, np.floating)):
                     tf.summary.scalar(name, value)
         self._board.flush()
+        self._baselines = row.get("knn_baselines", self._baselines)
         accuracies = ["knn_top1", "linear_top1"]
         shown = ["loss", *accuracies, *health.FIGURES]
         shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
         figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
+        figures += _describe_best(self._baselines, row.get("knn_top1"))
         epochs = self._assembled.parts.epochs
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
+
+
+def _describe_best(baselines, knn_top1):
+    """[the best baseline], in words, if it is ahead of the encoder, else []."""
+    if not baselines or knn_top1 is None:
+        return []
+    name = max(baselines, key=baselines.get)
+    if baselines[name] <= knn_top1:
+        return []
+    return [f"behind {name.replace('_', ' ')} {baselines[name]:.4g}"]
 
 
 def _measure(monitor, encoder, epoch):

@@ -11,7 +11,7 @@ from absl import logging
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.training.assembly import Assembly
 
-_NAMED_CLASSES = 12  # More are counted.
+NAMED_CLASSES = 12  # More are counted.
 _FEW_STEPS = 10
 _SMALL_BATCH = 16  # Smaller ones say little of batch norm's statistics.
 
@@ -41,7 +41,7 @@ def describe_classes(source: ImageSource) -> str:
     numbers = np.unique(source.labels[source.labels >= 0])
     names = source.class_names
     text = f", {len(numbers)} class{'es' if len(numbers) != 1 else ''}"
-    if len(numbers) > _NAMED_CLASSES or names is None:
+    if len(numbers) > NAMED_CLASSES or names is None:
         return text
     return f"{text}: {', '.join(names[number] for number in numbers)}"
 

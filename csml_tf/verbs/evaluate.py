@@ -1,6 +1,6 @@
 r"""Measures how good an encoder is, and says by which protocol.
 
-csml-tf evaluate --protocol=knn --model=runs/quickstart --dataset=digits --baselines
+csml-tf evaluate --protocol=knn --model=runs/quickstart --dataset=digits
 csml-tf evaluate --protocol=knn --model=runs/quickstart --dataset=digits --k=5 --k=20
 csml-tf evaluate --protocol=linear_cached --model=runs/quickstart --dataset=digits
 csml-tf evaluate --protocol=linear --model=runs/quickstart --dataset=digits --seeds=3
@@ -10,6 +10,7 @@ csml-tf evaluate --protocol=retrieval --model=runs/photos --dataset=folder:photo
     --queries=holiday.jpg
 
 --model, --dataset and --protocol can be given several times: a table compares them in the end.
+One of several measurements that fails does not end the others; the exit code is then 2.
 """
 
 from absl import flags
@@ -44,7 +45,15 @@ _SETTINGS = [
         "k", None, "kNN: neighbors, default 200, or 20 below 10,000 images. Retrieval: 1, 5, 10."
     ),
     flags.DEFINE_multi_float("temperature", None, "Of votes, exp(cosine / it); default 0.1."),
-    flags.DEFINE_bool("baselines", None, "Also untrained weights and raw pixels."),
+    flags.DEFINE_bool(
+        "baselines",
+        None,
+        "Also untrained weights, raw pixels and a color histogram, or --from_scratch; default: of "
+        "knn and retrieval.",
+    ),
+    flags.DEFINE_bool(
+        "near_duplicates", None, "knn: find test images that are training images; default yes."
+    ),
     flags.DEFINE_integer(
         "stage_features", None, "Pool a stage to a grid of at most so many numbers; default 1x1."
     ),
@@ -59,12 +68,14 @@ _SETTINGS = [
     flags.DEFINE_float("labels", None, "Share of the labels to use; default all."),
     flags.DEFINE_string("labels_file", None, "Use the labels listed here; CARD.labels.json."),
     flags.DEFINE_integer("labels_seed", None, "Of the draw of --labels; default 0."),
-    flags.DEFINE_float("backbone_learning_rate", None, "Default 0.02."),
-    flags.DEFINE_float("head_learning_rate", None, "Default 0.5."),
+    flags.DEFINE_float(
+        "backbone_learning_rate", None, "Default: the best of a grid on held-out labelled images."
+    ),
+    flags.DEFINE_float("head_learning_rate", None, "The same."),
     flags.DEFINE_enum("schedule", None, sorted(fine_tuning.SCHEDULES), "Default cosine."),
     flags.DEFINE_float("weight_decay", None, "Default 1e-4."),
     flags.DEFINE_bool("from_scratch", None, "Also the same network from fresh weights."),
-    flags.DEFINE_float("scratch_learning_rate", None, "Of --from_scratch; default 0.1."),
+    flags.DEFINE_float("scratch_learning_rate", None, "Of --from_scratch; the same."),
     flags.DEFINE_bool("self_training", None, "Also again, with pseudo labels for the rest."),
     flags.DEFINE_float("max_entropy", None, "Of kept pseudo labels, nats."),
     flags.DEFINE_float("kept_share", None, "Of pseudo labels; default 0.5."),
@@ -79,15 +90,15 @@ _SETTINGS = [
 def main(argv):
     del argv
     strategy = strategies.make(_STRATEGY.value)
-    models = [unfinished.find_model(model, _TRUST_MODEL.value) for model in _MODEL.value]
-    with strategy.scope():
-        comparison.measure(
-            models,
-            _DATASET.value,
-            _PROTOCOL.value,
-            image_size=_IMAGE_SIZE.value,
-            data_dir=_DATA_DIR.value,
-            download=_DOWNLOAD.value,
-            json_path=_JSON.value,
-            **{setting.name: setting.value for setting in _SETTINGS},
-        )
+    comparison.measure(
+        _MODEL.value,
+        _DATASET.value,
+        _PROTOCOL.value,
+        image_size=_IMAGE_SIZE.value,
+        data_dir=_DATA_DIR.value,
+        download=_DOWNLOAD.value,
+        json_path=_JSON.value,
+        find_model=lambda model: unfinished.find_model(model, _TRUST_MODEL.value),
+        scope=strategy.scope,
+        **{setting.name: setting.value for setting in _SETTINGS},
+    )
