@@ -72,8 +72,8 @@ class ProtocolCard:
         ]
         settings = [f"{name}={_plain(value)}" for name, value in self.settings.items()]
         data = [f"{role}: {d['name']}, {d['images']} images" for role, d in self.data.items()]
-        labelled = (_classes(d) for d in self.data.values() if d["classes"] is not None)
-        data += dict.fromkeys(labelled)  # Once, where they are the same.
+        classes = dict.fromkeys(_classes(d) for d in self.data.values() if d.get("classes"))
+        data += [f"{each} classes" if each.isdigit() else f"classes {each}" for each in classes]
         result = " ".join([self.protocol, ", ".join(numbers)]).strip()
         return f"{result} ({', '.join(settings)}; {'; '.join(data)}; {self.seconds:.1f} s)"
 
@@ -84,7 +84,9 @@ class ProtocolCard:
         if "sha256_after" in self.encoder:
             lines.append(f"  afterwards {self.encoder['sha256_after']}")
         for role, data in self.data.items():
-            facts = f"images {data['images']}, fingerprint {data['fingerprint']}, {_classes(data)}"
+            shown = {**data, "classes": _classes(data)}
+            kept = [name for name in shown if name not in ("name", "class_names")]
+            facts = ", ".join(f"{name} {shown[name]}" for name in kept)
             lines.append(f"{role:<11} {data['name']} ({facts})")
         lines += [f"  {name} = {_plain(value)}" for name, value in self.settings.items()]
         lines += [
@@ -108,7 +110,8 @@ class ProtocolCard:
         for name, value in self.result.items():
             if isinstance(value, float) and not name.startswith(tuple(baselines.NAMES)):
                 return _figure(name, value)
-        return ", ".join(f"{name} of {len(value)}" for name, value in self.result.items())
+        tables = {name: value for name, value in self.result.items() if _is_table(value)}
+        return ", ".join(f"{name} of {len(rows)}" for name, rows in tables.items())
 
     def save(self, path):
         """Writes the card as JSON to `path`, and as text beside it, as well as its files.
@@ -186,12 +189,9 @@ def describe_hardware():
 
 
 def _classes(data):
-    """Of an entry of `data`: "3 classes: ant, bee, fly"."""
-    count, names = data["classes"], data.get("class_names")
-    if count is None:
-        return "no labels"
-    words = f"{count} class{'es' if count != 1 else ''}"
-    return f"{words}: {', '.join(names)}" if names else words
+    """Of an entry of `data`: "3: ant, bee, fly", or "13"."""
+    names = ", ".join(data.get("class_names", ()))
+    return f"{data['classes']}: {names}" if names else str(data.get("classes"))
 
 
 def _words(name):

@@ -63,10 +63,11 @@ def measure(name, encoder, train_source, test_source, baselines=None, measured=N
     check_settings([name], given if baselines is None else {**given, "baselines": baselines})
     started = time.perf_counter()
     before = encoder.digest()
+    with_baselines = name in _WITH_BASELINES and _wants_baselines(name, baselines, given)
     if baselines and name not in _WITH_BASELINES:
         given.setdefault("from_scratch", True)
     outcome = protocol(encoder, train_source, test_source, **given)
-    if name in _WITH_BASELINES and _wants_baselines(name, baselines, given):
+    if with_baselines:
         measured = measured or Baselines(train_source, test_source)
         outcome = _add_baselines(outcome, name, encoder, measured, given)
     after = encoder.digest()

@@ -63,6 +63,11 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(card.settings["k"], [3])
             # To those only who know it.
             self.assertEqual(card.settings.get("temperature"), [0.2] if name == "knn" else None)
+        # Pixels and colors are those of the data set, untrained weights those of the network.
+        for dataset in self.datasets:
+            of_knn = [cards[str(model), dataset, "knn"].result for model in self.models]
+            for name in ("pixels_top1", "color_histogram_top1", "untrained_top1"):
+                self.assertEqual(of_knn[0][name], of_knn[1][name])
         # Each is what it is when measured alone.
         (alone,) = comparison.measure(
             self.models[1:], self.datasets[1:], ["knn"], k=[3], temperature=[0.2], show=len
@@ -85,28 +90,46 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         (card,) = self.measure(self.models[:1], *twice).values()
         self.assertEqual(json.loads(self.path.read_text())["result"], card.result)
         self.assertEqual(self.path.with_suffix(".txt").read_text(), card.text())
-        self.assertEqual(self.shown, [card.headline()])
+        self.assertEqual(self.shown, [card.summary()])
 
-    def test_keeps_what_was_measured_before_a_failure(self):
-        with self.assertRaisesRegex(InputError, "There is no folder"):
-            self.measure(self.models[:1], [self.datasets[0], "folder:/no/such"], ["knn"])
-        (saved,) = json.loads(self.path.read_text())
-        self.assertStartsWith(saved["data"]["train"]["name"], self.datasets[0])
-        self.assertLen(self.shown, 1)
-
-    def test_rejects_before_it_measures(self):
+    def test_one_that_fails_does_not_end_the_others(self):
         missing = self.root / "missing"
         missing.mkdir(exist_ok=True)
         (missing / "saved_model.pb").write_bytes(b"no protocol buffer")
-        for models, options, message in (
-            ([self.models[0], missing], {}, "missing cannot be read"),
-            (self.models, {"queries": "x.png"}, "--queries means nothing to --protocol=knn"),
-            (self.models, {"json_path": self.root / "no" / "x.json"}, "x.json cannot be written"),
-            (self.models, {"json_path": self.root}, "cannot be written: name a file"),
+        nowhere, readable = "folder:/no/such", self.datasets[0]
+        with self.assertRaisesRegex(InputError, "^7 of 8 measurements have failed, each for the"):
+            # 32 images vote, too few for this k; the linear classifier knows no k.
+            self.measure(
+                [missing, self.models[0]], [nowhere, readable], ["knn", "linear_cached"], k=[33]
+            )
+        no_model, no_data, no_k, summary, table = self.shown
+        self.assertStartsWith(no_model, f"{missing} has failed: The model in {missing} cannot be")
+        self.assertStartsWith(no_data, f"{nowhere} has failed: There is no folder")
+        self.assertStartsWith(
+            no_k, f"knn of {self.models[0]} on {readable} has failed: k must be from 1 to the 32"
+        )
+        (saved,) = json.loads(self.path.read_text())
+        self.assertEqual(saved["protocol"], "linear_cached")
+        self.assertIn(f"linear_cached top1 {saved['result']['top1']:.2%}", summary)
+        cells = [line.split() for line in table.splitlines()]
+        self.assertEqual(cells[0], ["encoder", "protocol", nowhere, readable])
+        self.assertEqual([row[2:] for row in cells[1:4]], [["failed", "failed"]] * 3)
+        self.assertEqual(cells[4], ["one", "linear_cached", "failed", f"{saved['result']['top1']:.2%}"])
+
+    def test_a_single_one_fails_as_it_is(self):
+        with self.assertRaisesRegex(InputError, "^There is no folder"):
+            self.measure(self.models[:1], ["folder:/no/such"], ["knn"])
+        self.assertEmpty(self.shown)
+
+    def test_rejects_before_it_measures(self):
+        for options, message in (
+            ({"queries": "x.png"}, "--queries means nothing to --protocol=knn"),
+            ({"json_path": self.root / "no" / "x.json"}, "x.json cannot be written"),
+            ({"json_path": self.root}, "cannot be written: name a file"),
         ):
             with self.assertRaisesRegex(InputError, message):
                 comparison.measure(
-                    models, self.datasets, ["knn"], show=self.shown.append, **options
+                    self.models, self.datasets, ["knn"], show=self.shown.append, **options
                 )
         self.assertEmpty(self.shown)
 
@@ -155,6 +178,28 @@ class TabulateTest(tf.test.TestCase):
                 "        a  retrieval  25.00%    100.00%",
                 "        b        knn  33.33%     10.00%",
                 "        b  retrieval  12.50%     20.00%",
+            ],
+        )
+
+    def test_baselines_and_gaps(self):
+        same = {"pixels_top1": 0.25}
+        cards = {
+            ("a", "x", "knn"): make_card("a", {"top1": 0.5, **same, "untrained_top1": 0.125}),
+            ("b", "x", "knn"): make_card("b", {"top1": 0.75, **same, "untrained_top1": 0.375}),
+            ("b", "x", "retrieval"): make_card("b", {"map": 0.5, "pixels_map": 0.0}),
+        }
+        self.assertEqual(
+            comparison.tabulate(cards, [("a", "x", "retrieval")]).splitlines(),
+            [
+                "                encoder   protocol       x",
+                "                      a        knn  50.00%",
+                "                      b        knn  75.00%",
+                "                      b  retrieval  50.00%",
+                "                      a  retrieval  failed",
+                "             raw pixels        knn  25.00%",
+                "             raw pixels  retrieval   0.00%",
+                "  untrained weights (a)        knn  12.50%",
+                "  untrained weights (b)        knn  37.50%",
             ],
         )
 

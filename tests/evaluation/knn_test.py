@@ -86,13 +86,14 @@ class MeasureTest(tf.test.TestCase):
         digits = memory.load_digits()
         self.sources = digits.subset(range(100), "train"), digits.subset(range(100, 150), "test")
 
-    def expected(self, k, temperature, cut=slice(None)):
+    def expected(self, k, temperature, cut=slice(None), sources=None):
+        sources = sources or self.sources
         train, test = (
             np.stack([s.read(i).numpy()[cut].ravel() for i in range(len(s))]).astype(float)
-            for s in self.sources
+            for s in sources
         )
-        labels = loop_classify(train, self.sources[0].labels, test, k, temperature)
-        return np.mean(labels == self.sources[1].labels)
+        labels = loop_classify(train, sources[0].labels, test, k, temperature)
+        return np.mean(labels == sources[1].labels)
 
     def test_grid(self):
         outcome = knn.measure(
@@ -124,13 +125,42 @@ class MeasureTest(tf.test.TestCase):
         knn.measure(CountingEncoder(), *self.sources, layer=["features", "upper", "features"])
         self.assertEqual(sum(reads), 150)
 
-    def test_one_point_and_baselines(self):
-        outcome = knn.measure(PixelEncoder(), *self.sources, baselines=True)
+    def test_one_point(self):
+        outcome = knn.measure(PixelEncoder(), *self.sources)
         self.assertEqual(outcome.settings["k"], [20])
-        self.assertAlmostEqual(outcome.result["top1"], self.expected(20, 0.1))
-        self.assertAlmostEqual(outcome.result["pixels_top1"], self.expected(20, 0.1))
-        top = slice(2)
-        self.assertAlmostEqual(outcome.result["untrained_top1"], self.expected(20, 0.1, top))
+        self.assertEqual(outcome.result, {"top1": self.expected(20, 0.1), "near_duplicates": 0})
+        self.assertEmpty(outcome.notes)
+
+    def test_without_near_duplicates(self):
+        """Two of five test images are training images: the figure is also that of the others."""
+        digits = memory.load_digits()
+        train = digits.subset(range(100), "train")
+        test = digits.subset([100, 3, 101, 102, 5], "test")
+        # The nearest one votes: a copy is always right.
+        outcome = knn.measure(PixelEncoder(), train, test, k=[1])
+        others = self.expected(1, 0.1, sources=(train, digits.subset([100, 101, 102])))
+        self.assertEqual(outcome.result["near_duplicates"], 2)
+        self.assertAlmostEqual(outcome.result["top1"], (2 + 3 * others) / 5)
+        self.assertAlmostEqual(outcome.result["top1_without_near_duplicates"], others)
+        self.assertEqual(
+            outcome.notes,
+            (
+                "2 of 5 test images are also a training image, or nearly: without them top1 is "
+                f"{others:.2%}.",
+            ),
+        )
+        lines = outcome.files["near_duplicates.csv"].splitlines()
+        self.assertEqual(
+            [line.split(",")[:2] for line in lines[1:]],
+            [["test[1]", "train[3]"], ["test[4]", "train[5]"]],
+        )
+        for row in knn.measure(PixelEncoder(), train, test, k=[1, 7]).result["grid"]:
+            self.assertIn("top1_without_near_duplicates", row)
+        blind = knn.measure(PixelEncoder(), train, test, k=[1], near_duplicates=False)
+        self.assertEqual(blind.result, {"top1": outcome.result["top1"]})
+        copies = knn.measure(PixelEncoder(), train, train.subset([1, 2], "some"), k=[1])
+        self.assertEqual(copies.result, {"top1": 1.0, "near_duplicates": 2})
+        self.assertIn("test on images that training has not seen", copies.notes[0])
 
     def test_rejects(self):
         for options, message in (

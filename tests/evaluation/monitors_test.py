@@ -11,6 +11,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.evaluation import monitors
+from csml_tf.models import untrained_copy
 from tests.evaluation import pixel_encoder
 from tests.evaluation.knn_test import loop_classify
 from tests.training import tiny_run
@@ -113,6 +114,45 @@ class KnnMonitorTest(tf.test.TestCase, parameterized.TestCase):
             monitors.KnnMonitor(self.evaluation, "stage4")
         with self.assertRaisesRegex(ValueError, "every_epochs must be at least 1, got 0"):
             monitors.KnnMonitor(self.evaluation, every_epochs=0)
+
+
+class KnnBaselinesTest(tf.test.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.sources = pixel_encoder.make_sources()
+        # A run normalises its images; pixels and colors are seen as they are.
+        self.view = CenterView(16, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+        self.evaluation = monitors.KnnEvaluation(*self.sources, self.view, k=5)
+
+    def test_is_due_once(self):
+        for every_epochs, epochs, expected in ((1, 4, [1]), (3, 8, [3]), (10, 4, [4])):
+            monitor = monitors.KnnMonitor(self.evaluation, every_epochs=every_epochs)
+            due = [e for e in range(1, epochs + 1) if monitor.baselines().is_due(e, epochs)]
+            self.assertEqual(due, expected)
+            self.assertTrue(monitor.is_due(*expected, epochs))
+
+    def test_measures(self):
+        encoder = tiny_run.make_encoder()
+        before = encoder.get_weights()
+        row = monitors.KnnBaselines(self.evaluation).measure(encoder)
+        for was, now in zip(before, encoder.get_weights()):
+            self.assertAllEqual(was, now)
+        self.assertGreater(row["knn_baselines_seconds"], 0)
+        figures = row["knn_baselines"]
+        self.assertEqual(list(figures), ["pixels", "color_histogram", "untrained"])
+        pixels = [
+            np.stack([s.read(i).numpy() for i in range(len(s))]).astype(float) for s in self.sources
+        ]
+        large = [tf.image.resize(images, [16, 16], antialias=True).numpy() for images in pixels]
+        rows = [np.round(images).reshape([len(images), -1]) for images in large]
+        labels = [source.labels for source in self.sources]
+        expected = np.mean(loop_classify(rows[0], labels[0], rows[1], 5, 0.1) == labels[1])
+        self.assertAlmostEqual(figures["pixels"], expected, delta=0.041)  # Two images of 50.
+        draws = [
+            self.evaluation.top1(lambda images, n=network: tf.reduce_mean(n(images)["stage4"], [1, 2]))
+            for network in (untrained_copy.make(encoder.backbone, seed) for seed in range(3))
+        ]
+        self.assertAlmostEqual(figures["untrained"], np.mean(draws))
 
 
 class LinearMonitorTest(tf.test.TestCase, parameterized.TestCase):

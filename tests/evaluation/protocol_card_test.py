@@ -27,8 +27,26 @@ class ProtocolCardTest(tf.test.TestCase):
         self.assertEqual(
             make_card({"top1": 0.5, "untrained_top1": 0.25}).headline(),
             "knn top1 50.00%, untrained top1 25.00% (k=5+20, layer=features; "
-            "train: digits:train, 7 images; 1.2 s)",
+            "train: digits:train, 7 images; 3 classes; 1.2 s)",
         )
+
+    def test_classes_are_named_where_they_are_few(self):
+        images = np.zeros([26, 2, 2], np.uint8)
+        names = [f"c{number}" for number in range(13)]
+        for count, expected in ((12, f"classes 12: {', '.join(names[:12])}"), (13, "13 classes")):
+            source = memory.MemorySource(images, np.arange(26) % count, names, name="s")
+            data = dict.fromkeys(["train", "test"], protocol_card.describe_source(source))
+            card = dataclasses.replace(make_card({"top1": 0.5}), data=data)
+            self.assertEndsWith(
+                card.headline(),
+                f"; train: s, 26 images; test: s, 26 images; {expected}; 1.2 s)",
+            )
+            self.assertIn(expected if count == 12 else "classes 13,", card.text())
+
+    def test_notes(self):
+        card = dataclasses.replace(make_card({"top1": 0.5}), notes=("One.", "Two."))
+        self.assertEqual(card.summary(), f"One.\nTwo.\n{card.headline()}")
+        self.assertIn("\nOne.\nTwo.\n1.2 s on", card.text())
 
     def test_text_has_all_facts_and_aligned_tables(self):
         rows = [{"k": 5, "top1": 0.5}, {"k": 20, "top1": 0.25}]
@@ -72,6 +90,7 @@ class ProtocolCardTest(tf.test.TestCase):
             ({"images": 3, "grid": rows, "top1": 0.5, "map": 0.1}, "50.00%"),
             ({"loss": 0.123456}, "0.1235"),
             ({"grid": rows}, "grid of 2"),
+            ({"grid": rows, "near_duplicates": 0, "pixels_top1": 0.9}, "grid of 2"),
         ):
             self.assertEqual(make_card(result).figure(), expected)
 

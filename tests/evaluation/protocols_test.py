@@ -1,8 +1,10 @@
+import numpy as np
 import tensorflow as tf
 
+from csml_tf import features
 from csml_tf.augment.center_view import CenterView
 from csml_tf.errors import InputError
-from csml_tf.evaluation import frozen_encoder, protocols
+from csml_tf.evaluation import baselines, frozen_encoder, knn, protocols
 from csml_tf.export import saved_model
 from tests.training import tiny_run
 
@@ -30,6 +32,72 @@ class MeasureTest(tf.test.TestCase):
         self.assertEqual(card.data["test"]["images"], 50)
         self.assertBetween(card.result["top1"], 0.0, 1.0)
         self.assertGreater(card.seconds, 0.0)
+
+    def test_baselines(self):
+        """Each protocol's own figure of each; the first point of a grid stands for it."""
+        grid = {"k": [5, 3], "temperature": [0.2, 0.1]}
+        for name, options, figure, is_default in (
+            ("knn", {**grid, "layer": ["stage3", "features"]}, "top1", True),
+            ("retrieval", {"k": [2]}, "map", True),
+            ("linear", {"epochs": 1, "learning_rate": [1.0]}, "top1", False),
+            ("linear_cached", {"l2": [0.1]}, "top1", False),
+        ):
+            with self.subTest(name):
+                alone = protocols.measure(
+                    name, self.encoder, *self.sources, baselines=False, **options
+                )
+                own = [key for key in alone.result if key.startswith(tuple(baselines.NAMES))]
+                self.assertEmpty(own)
+                asked = None if is_default else True
+                card = protocols.measure(
+                    name, self.encoder, *self.sources, baselines=asked, **options
+                )
+                self.assertContainsSubset(alone.result, card.result)
+                self.assertEqual(card.figure(), alone.figure())
+                added = [key for key in card.result if key not in alone.result]
+                names = ("pixels", "color_histogram", "untrained")
+                keys = [f"{key}_{figure}" for key in names]
+                self.assertEqual(added, [*keys, f"untrained_{figure}_std"])
+                for key in keys:
+                    self.assertBetween(card.result[key], 0.0, 1.0)
+
+    def test_baselines_by_the_protocol_of_the_encoder(self):
+        card = protocols.measure("knn", self.encoder, *self.sources, k=[7], temperature=[0.3])
+        view = self.encoder.center_view
+        train, test = (
+            features.extract_features(features.flatten, source, view) for source in self.sources
+        )
+        labels = [source.labels for source in self.sources]
+        expected = np.mean(knn.classify(train, labels[0], test, 7, 0.3) == labels[1])
+        self.assertAlmostEqual(card.result["pixels_top1"], expected)
+        # The tiny network has learnt nothing.
+        self.assertGreater(expected, card.result["top1"])
+        points = 100 * (expected - card.result["top1"])
+        self.assertIn(f"Raw pixels are ahead of the encoder by {points:.2f} points", card.notes[-1])
+        self.assertEqual(card.summary().splitlines(), [*card.notes, card.headline()])
+
+    def test_the_best_layer_stands_for_the_encoder(self):
+        for result, expected in (
+            ({"top1": 0.5, "top1_without_near_duplicates": 0.4, "top5": 0.9}, 0.5),
+            ({"stage3_top1": 0.3, "features_top1": 0.4, "grid": []}, 0.4),
+            (
+                {
+                    "grid": [
+                        {"layer": "a", "k": 5, "temperature": 0.1, "top1": 0.3},
+                        {"layer": "a", "k": 9, "temperature": 0.1, "top1": 0.8},
+                        {"layer": "b", "k": 5, "temperature": 0.1, "top1": 0.6},
+                    ]
+                },
+                0.6,
+            ),
+        ):
+            self.assertEqual(protocols._own_figure(result, "top1"), expected)
+
+    def test_rejects_baselines_of_what_is_looked_up(self):
+        with self.assertRaisesRegex(InputError, "--queries gives none: leave one out"):
+            protocols.measure(
+                "retrieval", self.encoder, *self.sources, queries="x.png", baselines=True
+            )
 
     def test_linear_protocols_leave_the_encoder_alone(self):
         for name, options in (

@@ -17,6 +17,10 @@ SGD_MOMENTUM = 0.9
 _HEAD_STDDEV = 0.01
 
 
+class Diverged(InputError):
+    """The learning rates are too high for a run to come to an end."""
+
+
 @dataclasses.dataclass(frozen=True)
 class TrainingPlan:
     """How long and how fast.
@@ -99,7 +103,8 @@ class Classifier:
             Number of steps.
 
         Raises:
-            InputError: if the batch is larger than the source, or the loss is no number.
+            InputError: if the batch is larger than the source.
+            Diverged: if the loss is no number any more.
         """
         num_steps = pipeline.steps_per_epoch(source, plan.batch_size)
 
@@ -124,7 +129,7 @@ class Classifier:
                     loss = self._step(*next(batches))
                     advance(1)
                 if not np.isfinite(loss.numpy()):
-                    raise InputError(
+                    raise Diverged(
                         f"The loss is no number any more in epoch {epoch + 1} of {description}: "
                         "lower the learning rates."
                     )

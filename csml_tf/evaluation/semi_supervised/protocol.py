@@ -6,6 +6,7 @@ trained again on both.
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 import tensorflow as tf
@@ -14,8 +15,14 @@ from csml_tf import setting_rules
 from csml_tf.data import labelled_batches, pipeline
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation.linear import held_out
 from csml_tf.evaluation.protocol_card import Outcome
-from csml_tf.evaluation.semi_supervised import fine_tuning, labelled_subset, pseudo_labels
+from csml_tf.evaluation.semi_supervised import (
+    fine_tuning,
+    labelled_subset,
+    pseudo_labels,
+    rate_choice,
+)
 from csml_tf.evaluation.semi_supervised.trials import Trials
 
 # Of fine-tuning: this many epochs, or as many as make this many steps on a small set.
@@ -35,12 +42,12 @@ def measure(
     seeds=3,
     epochs=None,
     batch_size=128,
-    backbone_learning_rate=0.02,
-    head_learning_rate=0.5,
+    backbone_learning_rate=None,
+    head_learning_rate=None,
     schedule="cosine",
     weight_decay=1e-4,
     from_scratch=False,
-    scratch_learning_rate=0.1,
+    scratch_learning_rate=None,
     self_training=False,
     max_entropy=None,
     kept_share=None,
@@ -59,12 +66,13 @@ def measure(
         seeds: how many runs, seeds 0, 1, ..., of head, order and augmentation.
         epochs: None takes 20, or as many as make 500 steps.
         batch_size: images per step; at most as many as are labelled.
-        backbone_learning_rate: of the first epoch, for the batch size as it is.
+        backbone_learning_rate: of the first epoch, for the batch size as it is; None takes what
+            is best on held-out labelled images, as `rate_choice.choose` finds it.
         head_learning_rate: the same.
         schedule: "cosine", or "step": times 0.1 at 60 % and 80 % of the epochs.
         weight_decay: L2, on every parameter.
         from_scratch: whether to train the same network from fresh weights, too.
-        scratch_learning_rate: of all its parameters.
+        scratch_learning_rate: of all its parameters; None likewise.
         self_training: whether to label the other images and train on both, too.
         max_entropy: as for `pseudo_labels.KeepingRule`.
         kept_share: the same.
@@ -74,8 +82,9 @@ def measure(
     Returns:
         `Outcome`. Its result has "top1", "top1_std" over the seeds and, with more than five
         classes, "top5"; the same after "self_trained_" and "from_scratch_"; and the tables
-        "comparison", "runs" and "pseudo_labels". Its files are the list of labelled images
-        and the kept pseudo labels of each seed.
+        "comparison", "runs", "learning_rates", where there were some to choose from, and
+        "pseudo_labels". Its files are the list of labelled images and the kept pseudo labels of
+        each seed.
 
     Raises:
         InputError: if a setting is out of range or has no use, the labels do not fit, or
@@ -104,25 +113,42 @@ def measure(
 
     view = encoder.center_view
     labelled_batch_size = _fit_batch(batch_size, labelled)
+    pairs = rate_choice.candidates(backbone_learning_rate, head_learning_rate)
+    rates = rate_choice.SCRATCH_RATES if scratch_learning_rate is None else [scratch_learning_rate]
     plan = fine_tuning.TrainingPlan(
         epochs or _count_epochs(labelled, labelled_batch_size, _EPOCHS, _LEAST_STEPS),
         labelled_batch_size,
-        backbone_learning_rate,
-        head_learning_rate,
+        *pairs[0],
         schedule,
         labelled_batches.make_crop_and_flip(view.image_size),
     )
+    network = encoder.network()
+    pretrained = network.get_weights()
+    classifier = fine_tuning.Classifier(network, num_classes, weight_decay)
+
+    def choose(trained, weights, pairs):
+        fit_batch = functools.partial(_fit_batch, batch_size)
+        return rate_choice.choose(
+            classifier, trained, weights, labelled, plan, pairs, fit_batch, view
+        )
+
+    plan, rate_rows = choose("fine_tuned", pretrained, pairs)
+    if from_scratch:
+        fresh = encoder.untrained_network(0).get_weights()
+        scratch_plan, scratch_rows = choose("from_scratch", fresh, [(r, r) for r in rates])
+        rate_rows += scratch_rows
     steps = plan.epochs * pipeline.steps_per_epoch(labelled, plan.batch_size)
     settings = {
         "labels": origin,
         **_describe(plan),
+        "choice": rate_choice.CHOICE if rate_rows else held_out.NO_CHOICE,
         "steps": steps,
         "weight_decay": weight_decay,
         "test_view": str(view),
         "seeds": seeds,
     }
     if from_scratch:
-        settings["scratch_learning_rate"] = scratch_learning_rate
+        settings["scratch_learning_rate"] = scratch_plan.backbone_learning_rate
     if rule is not None:
         settings["pseudo_labels"] = str(rule)
         settings["retrained_from"] = "pretrained weights"
@@ -130,9 +156,6 @@ def measure(
             f"{_RETRAIN_EPOCHS}, or as many as make {steps} steps"
         )
 
-    network = encoder.network()
-    pretrained = network.get_weights()
-    classifier = fine_tuning.Classifier(network, num_classes, weight_decay)
     trials = Trials(classifier, test_source, view)
     files = {"labels.json": labelled_subset.to_json(train_source, indices, origin)}
     rounds = []
@@ -154,13 +177,9 @@ def measure(
             trials.run("self_trained", seed, pretrained, both, both_labels, longer)
         if from_scratch:
             fresh = encoder.untrained_network(seed).get_weights()
-            faster = dataclasses.replace(
-                plan,
-                backbone_learning_rate=scratch_learning_rate,
-                head_learning_rate=scratch_learning_rate,
-            )
-            trials.run("from_scratch", seed, fresh, labelled, labelled.labels, faster)
-    return Outcome(settings, _make_result(trials, rounds), files)
+            trials.run("from_scratch", seed, fresh, labelled, labelled.labels, scratch_plan)
+    result = _make_result(trials, rounds, rate_rows)
+    return Outcome(settings, result, files, _judge(result))
 
 
 def _make_rule(self_training, max_entropy, kept_share, balance_classes, retrain_epochs):
@@ -215,7 +234,18 @@ def _describe(plan):
     }
 
 
-def _make_result(trials, rounds):
+def _judge(result):
+    """(a sentence where training from scratch is ahead,), else ()."""
+    ahead = result.get("from_scratch_top1", 0.0) - result["top1"]
+    if ahead <= 0:
+        return ()
+    return (
+        f"Fine-tuning ends {100 * ahead:.2f} points below training from scratch: with these "
+        "labels and rates the pretrained weights do not help.",
+    )
+
+
+def _make_result(trials, rounds, rate_rows):
     """Scores of all kinds of run as single numbers, then the tables they come from."""
     table = trials.summary()
     result = {}
@@ -228,6 +258,8 @@ def _make_result(trials, rounds):
         if rounds and name in rounds[0]:
             result[f"pseudo_labels_{name}"] = float(np.mean([row[name] for row in rounds]))
     result.update(comparison=table, runs=trials.rows)
+    if rate_rows:
+        result["learning_rates"] = rate_rows
     if rounds:
         result["pseudo_labels"] = rounds
     return result

@@ -1,0 +1,81 @@
+import io
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from csml_tf.augment.center_view import CenterView
+from csml_tf.data.sources import memory
+from csml_tf.evaluation import near_duplicates
+
+VIEW = CenterView(32, mean=(0.0,) * 3, std=(1.0,) * 3)
+
+
+def make_scenes(count, seed=0):
+    """[count, 32, 32, 3] uint8: smooth noise, as photographs are smooth."""
+    noise = np.random.default_rng(seed).uniform(size=[count, 6, 6, 3])
+    smooth = tf.image.resize(noise, [32, 32], "bicubic").numpy()
+    return np.clip(255 * smooth, 0, 255).astype(np.uint8)
+
+
+def recompress(image):
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=30)
+    return np.asarray(Image.open(file))
+
+
+class FindTest(tf.test.TestCase):
+    def find(self, train, test, cosines, indices):
+        sources = memory.MemorySource(train, name="train"), memory.MemorySource(test, name="test")
+        return near_duplicates.find(np.array(cosines), np.array(indices), *sources, VIEW), sources
+
+    def test_copies_are_found_and_others_are_not(self):
+        train = make_scenes(8)
+        brighter = (train[2] * 0.7 + 60).astype(np.uint8)
+        half_another = (train[3] // 2 + make_scenes(1, seed=9)[0] // 2).astype(np.uint8)
+        test = np.stack(
+            [train[0], recompress(train[1]), brighter, half_another, train[4][:, ::-1], train[5]]
+        )
+        # All are as near as copies are, but for the last one, an ordinary neighbor.
+        cosines = [[0.99] + [0.8] * 5] * 5 + [[0.85] + [0.8] * 5]
+        indices = [[i, 6, 7, 6, 7, 6] for i in range(6)]
+        found, sources = self.find(train, test, cosines, indices)
+        self.assertAllEqual(found.test_indices, [0, 1, 2, 4])
+        self.assertAllEqual(found.train_indices, [0, 1, 2, 4])
+        self.assertAllClose(found.cosines, [0.99] * 4)
+        self.assertAlmostEqual(found.least_cosine, 0.9)  # Half of the way from 0.8 to 1.
+        pixels = [np.corrcoef(train[i].ravel(), test[i].ravel())[0, 1] for i in range(6)]
+        self.assertAllClose(found.correlations[:3], pixels[:3], atol=1e-4)
+        self.assertBetween(pixels[3], 0.5, 0.98)  # Alike, and no copy.
+        self.assertEqual(
+            found.to_csv(*sources).splitlines()[:2],
+            [
+                "test_image,train_image,cosine,pixel_correlation",
+                "test[0],train[0],0.990000,1.000000",
+            ],
+        )
+        self.assertEqual(
+            str(found), "cosine at least 0.9, and pixels that correlate by at least 0.99"
+        )
+
+    def test_a_test_set_of_copies_only(self):
+        """The fifth nearest image says what is ordinary, whatever the nearest is."""
+        train = make_scenes(10)
+        found, _ = self.find(
+            train, train[:4], [[1.0] + [0.5] * 4] * 4, [[i, 6, 7, 8, 9] for i in range(4)]
+        )
+        self.assertLen(found, 4)
+
+    def test_images_of_one_color_are_no_copies(self):
+        plain = np.full([6, 32, 32, 3], 90, np.uint8)
+        found, _ = self.find(plain, plain[:2] + 1, [[1.0] * 5] * 2, [[0, 1, 2, 3, 4]] * 2)
+        self.assertEmpty(found)
+
+    def test_fewer_images_than_neighbors(self):
+        scenes = make_scenes(2)
+        found, _ = self.find(scenes, scenes[:1], [[1.0, 0.5]], [[0, 1]])
+        self.assertLen(found, 1)
+
+
+if __name__ == "__main__":
+    tf.test.main()
