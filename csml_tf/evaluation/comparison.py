@@ -153,8 +153,8 @@ def tabulate(cards, failed=()):
         encoder_id = card.encoder["id"]
         labels[model] = encoder_id if len(folders[encoder_id]) == 1 else model
     keys = [*cards, *failed]
-    datasets = list(dict.fromkeys(dataset for _, dataset, _ in keys))
-    pairs = list(dict.fromkeys((model, name) for model, _, name in keys))
+    models, datasets, names = (list(dict.fromkeys(part)) for part in zip(*keys))
+    pairs = [(m, n) for m in models for n in names if any((m, d, n) in keys for d in datasets)]
     rows = []
     for model, name in pairs:
         row = {"encoder": labels[model], "protocol": name}
@@ -163,18 +163,32 @@ def tabulate(cards, failed=()):
             row[dataset] = _GAP if card is None else card.figure()
         rows.append(row)
     for baseline, words in baselines.NAMES.items():
-        # {(protocol, its figures): labels of the encoders that have them}
-        having = collections.defaultdict(list)
-        for model, name in pairs:
-            cells = tuple(_cell(cards.get((model, d, name)), baseline) for d in datasets)
-            if any(cells):
-                having[name, cells].append(labels[model])
-        num_kinds = collections.Counter(name for name, _ in having)
-        for (name, cells), encoders in having.items():
-            of_these = f" ({', '.join(encoders)})" if num_kinds[name] > 1 else ""
-            row = {"encoder": f"{words}{of_these}", "protocol": name}
-            rows.append({**row, **dict(zip(datasets, cells))})
+        for name in names:
+            found = _group(
+                (labels[model], [_cell(cards.get((model, d, name)), baseline) for d in datasets])
+                for model in models
+            )
+            for encoders, cells in found:
+                of_these = f" ({', '.join(encoders)})" if len(found) > 1 else ""
+                row = {"encoder": f"{words}{of_these}", "protocol": name}
+                rows.append({**row, **dict(zip(datasets, cells))})
     return "\n".join(protocol_card.align(rows))
+
+
+def _group(labelled_cells):
+    """[(labels, cells)] of those that agree wherever both have something, cells merged."""
+    groups = []
+    for label, cells in labelled_cells:
+        if not any(cells):
+            continue
+        for labels, others in groups:
+            if all(one == other or not one or not other for one, other in zip(cells, others)):
+                labels.append(label)
+                others[:] = [one or other for one, other in zip(cells, others)]
+                break
+        else:
+            groups.append(([label], cells))
+    return groups
 
 
 def _cell(card, baseline):

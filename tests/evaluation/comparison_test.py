@@ -193,15 +193,23 @@ class TabulateTest(tf.test.TestCase):
             [
                 "                encoder   protocol       x",
                 "                      a        knn  50.00%",
+                "                      a  retrieval  failed",
                 "                      b        knn  75.00%",
                 "                      b  retrieval  50.00%",
-                "                      a  retrieval  failed",
                 "             raw pixels        knn  25.00%",
                 "             raw pixels  retrieval   0.00%",
                 "  untrained weights (a)        knn  12.50%",
                 "  untrained weights (b)        knn  37.50%",
             ],
         )
+
+    def test_a_gap_makes_no_second_row_of_a_baseline(self):
+        card = make_card("a", {"top1": 0.5, "pixels_top1": 0.25})
+        other = make_card("b", {"top1": 0.5, "pixels_top1": 0.125})
+        cards = {("a", "x", "knn"): card, ("b", "x", "knn"): card, ("b", "y", "knn"): other}
+        lines = comparison.tabulate(cards, [("a", "y", "knn")]).splitlines()
+        self.assertLen(lines, 4)
+        self.assertEqual(lines[-1].split(), ["raw", "pixels", "knn", "25.00%", "12.50%"])
 
     def test_encoders_of_one_id_go_by_their_folder(self):
         cards = {(f"runs/{n}", "x", "knn"): make_card("same", {"top1": 0.5}) for n in "ab"}

@@ -14,7 +14,7 @@ from csml_tf.evaluation import monitors
 from csml_tf.models import untrained_copy
 from tests.evaluation import pixel_encoder
 from tests.evaluation.knn_test import loop_classify
-from tests.training import tiny_run
+from tests.training import run_state, tiny_run
 
 
 class KnnEvaluationTest(tf.test.TestCase, parameterized.TestCase):
@@ -153,6 +153,34 @@ class KnnBaselinesTest(tf.test.TestCase):
             for network in (untrained_copy.make(encoder.backbone, seed) for seed in range(3))
         ]
         self.assertAlmostEqual(figures["untrained"], np.mean(draws))
+
+
+    def test_training_computes_the_same_and_names_what_is_ahead(self):
+        """Every tensor of the checkpoint, bit by bit; and every figure but those added."""
+        source = self.sources[0].subset(range(tiny_run.NUM_IMAGES))
+        view = CenterView(16)
+        states, figures = [], []
+        for with_baselines in (False, True):
+            directory = tiny_run.make_temp_dir(self.addCleanup)
+            evaluation = monitors.KnnEvaluation(*self.sources, view, k=5)
+            knn = monitors.KnnMonitor(evaluation)
+            with self.assertLogs("absl", "INFO") as logs:
+                monitored = [knn, knn.baselines()] if with_baselines else [knn]
+                tiny_run.run(directory, 2, monitored, source=source)
+            states.append(run_state.load(directory))
+            figures.append(run_state.figures(directory))
+        first, second = figures[1]
+        found = first.pop("knn_baselines")
+        self.assertNotIn("knn_baselines", second)
+        self.assertEqual(*figures)
+        for name, value in states[0].items():
+            self.assertEqual(value.tobytes(), states[1][name].tobytes(), name)
+        # Four convolutions of four channels, hardly trained.
+        self.assertGreater(found["pixels"], second["knn_top1"])
+        ends = [line for line in logs.output if "epoch 1/2: " in line or "epoch 2/2: " in line]
+        self.assertLen(ends, 2)
+        for line in ends:
+            self.assertIn(f", behind pixels {found['pixels']:.4g}", line)
 
 
 class LinearMonitorTest(tf.test.TestCase, parameterized.TestCase):

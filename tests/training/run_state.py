@@ -10,6 +10,7 @@ CLOCKS = {
     "seconds",
     "mining_seconds",
     "knn_seconds",
+    "knn_baselines_seconds",
     "linear_seconds",
     "images_per_sec",
     "input_wait_fraction",

@@ -22,6 +22,10 @@ def make_digits(first, stop, labels=None):
     return memory.MemorySource(images, labels, digits.class_names, f"digits {first} to {stop}")
 
 
+# Given, so that none are chosen.
+RATES = {"backbone_learning_rate": 0.1, "head_learning_rate": 0.1}
+
+
 class TinyEncoder:
     """Two convolutions, in place of a `FrozenEncoder`; "pretrained" is another draw of weights."""
 
@@ -61,6 +65,8 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             epochs=30,
             batch_size=64,
             backbone_learning_rate=0.1,
+            head_learning_rate=0.5,
+            scratch_learning_rate=0.1,
             from_scratch=True,
             self_training=True,
             kept_share=0.6,
@@ -105,11 +111,53 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             entropies = [float(guess["entropy_nats"]) for guess in guesses]
             self.assertAllClose(row["highest_entropy"], max(entropies), rtol=1e-4)
 
+    def test_rates_are_chosen_and_those_given_kept(self):
+        outcome = self.measure(
+            **{"labels": 0.2, "seeds": 1, "epochs": 6, "batch_size": 32},
+            **{"head_learning_rate": 0.7, "from_scratch": True},
+        )
+        rows = outcome.result["learning_rates"]
+        tuned, scratch = (
+            [row for row in rows if row["trained"] == trained]
+            for trained in ("fine_tuned", "from_scratch")
+        )
+        self.assertEqual(
+            [(row["backbone_learning_rate"], row["head_learning_rate"]) for row in tuned],
+            [(rate, 0.7) for rate in (0.1, 0.03, 0.01, 0.3)],
+        )
+        self.assertEqual([row["backbone_learning_rate"] for row in scratch], [0.1, 0.03, 0.3])
+        for kind, name in ((tuned, "backbone_learning_rate"), (scratch, "scratch_learning_rate")):
+            (chosen,) = [row for row in kind if row["chosen"]]
+            self.assertEqual(chosen["held_out_top1"], max(row["held_out_top1"] for row in kind))
+            self.assertEqual(outcome.settings[name], chosen["backbone_learning_rate"])
+        self.assertEqual(outcome.settings["head_learning_rate"], 0.7)
+        self.assertIn("on a held-out fifth of the labelled images", outcome.settings["choice"])
+
+    def test_says_when_fresh_weights_are_ahead(self):
+        """A backbone that stands still under a head that stands still knows nothing."""
+        outcome = self.measure(
+            **{"labels": 0.5, "seeds": 1, "epochs": 15, "batch_size": 64, "from_scratch": True},
+            **{"backbone_learning_rate": 0.0, "head_learning_rate": 0.0},
+            scratch_learning_rate=0.1,
+        )
+        ahead = 100 * (outcome.result["from_scratch_top1"] - outcome.result["top1"])
+        self.assertGreater(ahead, 10)
+        self.assertStartsWith(
+            outcome.notes[0],
+            f"Fine-tuning ends {ahead:.2f} points below training from scratch: with these labels",
+        )
+        self.assertEqual(outcome.settings["choice"], "none, one value given")
+        self.assertNotIn("learning_rates", outcome.result)
+        self.assertEmpty(protocol._judge({"top1": 0.5, "from_scratch_top1": 0.5}))
+        self.assertEmpty(protocol._judge({"top1": 0.5}))
+
     def test_images_without_label_are_used_without(self):
         labels = np.where(np.arange(600) < 200, self.train.labels, -1)
         source = make_digits(0, 600, labels)
         outcome = self.measure(
-            source, seeds=1, epochs=1, self_training=True, kept_share=0.5, retrain_epochs=1
+            *(source, None),
+            **{"seeds": 1, "epochs": 1, "self_training": True, "kept_share": 0.5},
+            **{"retrain_epochs": 1, **RATES},
         )
         self.assertEqual(outcome.settings["labels"], "200 of 600 images, all there are")
         (row,) = outcome.result["pseudo_labels"]
@@ -131,13 +179,13 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             raise StopAsSoonAsPlanned(arguments[-1])
 
         with mock.patch.object(protocol.Trials, "run", stop):
-            self.measure(source, seeds=1, batch_size=batch_size)
+            self.measure(source, seeds=1, batch_size=batch_size, **RATES)
 
     def test_labels_of_a_file(self):
         path = self.folder / "sixty.json"
         chosen = np.arange(60) * 7
         path.write_text(labelled_subset.to_json(self.train, chosen, "every seventh"))
-        outcome = self.measure(labels_file=str(path), seeds=1, epochs=1)
+        outcome = self.measure(labels_file=str(path), seeds=1, epochs=1, **RATES)
         self.assertIn("60 of 600 images, listed in", outcome.settings["labels"])
         self.assertEqual(json.loads(outcome.files["labels.json"])["indices"], chosen.tolist())
 
@@ -168,7 +216,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
                 self.measure(*sources, **settings)
 
     def test_rejects_a_threshold_that_keeps_nothing(self):
-        settings = {"labels": 0.1, "seeds": 1, "epochs": 1, "self_training": True}
+        settings = {"labels": 0.1, "seeds": 1, "epochs": 1, "self_training": True, **RATES}
         with self.assertRaisesRegex(InputError, "No pseudo label has an entropy of at most 1e-06"):
             self.measure(max_entropy=1e-6, **settings)
 
