@@ -112,9 +112,7 @@ class _Functions:
 
 def _figures_by_layer(result, layers, figure):
     rows = {row["layer"]: row for row in result["grid"]}
-    return {
-        layer: result.get(f"{layer}_{figure}", rows[layer].get(figure)) for layer in layers
-    }
+    return {layer: result.get(f"{layer}_{figure}", rows[layer].get(figure)) for layer in layers}
 
 
 def best(figures):

@@ -68,7 +68,7 @@ def measure(
         list(dict.fromkeys(each)) for each in ([*map(str, models)], datasets, protocol_names)
     )
     wanted = [(model, data, name) for data in datasets for model in models for name in names]
-    cards = {}
+    cards, reasons = {}, []
 
     def attempt(what, function, *arguments, **options):
         """What the function returns; None, and a line, if it fails."""
@@ -77,7 +77,8 @@ def measure(
         except _FAILURES as error:
             if len(wanted) == 1:
                 raise
-            show(f"{what} has failed: {_explain(error)}")
+            reasons.append(_explain(error))
+            show(f"{what} has failed: {reasons[-1]}")
             return None
 
     folders = {model: attempt(model, find_model, model) for model in models}
@@ -111,8 +112,8 @@ def measure(
         show(tabulate(cards, [key for key in wanted if key not in cards]))
     if len(cards) < len(wanted):
         raise InputError(
-            f"{len(wanted) - len(cards)} of {len(wanted)} measurements have failed, each for the "
-            "reason in its line above: mend that and repeat those."
+            f"{len(wanted) - len(cards)} of {len(wanted)} measurements have failed, the first for "
+            f"this reason: {reasons[0]}"
         )
     return cards
 

@@ -85,7 +85,6 @@ class KnnEvaluation(_Evaluation):
         predicted = knn.classify(train, labels, test, *options)
         return accuracy.top_k(predicted[:, None], self._test_source.labels, 1)
 
-
     def baselines(self, backbone: tf.keras.Model) -> dict[str, float]:
         """What the encoder has to beat, by this evaluation.
 

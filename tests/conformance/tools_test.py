@@ -536,7 +536,11 @@ class ToolsTest(absltest.TestCase):
         code, stdout, stderr = self.results["evaluate"]
         self.assertEqual(code, 0)
         self.assertRegex(
-            stdout, r"^knn top1 [\d.]+% \(k=20, temperature=0.1, layer=features, .*\)\n$"
+            stdout,
+            r"^(?:[^\n]+ ahead of the encoder by [^\n]+\n)?knn top1 [\d.]+%, near duplicates 0, "
+            r"pixels top1 [\d.]+%, color histogram top1 [\d.]+%, untrained top1 [\d.]+%, "
+            r"untrained top1 std [\d.]+% \(k=20, temperature=0.1, layer=features, .*"
+            r"; classes 10: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9; [\d.]+ s\)\n$",
         )
         self.assertNotIn("WARNING", stderr)
         card = json.loads((self.folder / "result.json").read_text())
@@ -556,17 +560,21 @@ class ToolsTest(absltest.TestCase):
         code, stdout, _ = self.results["compare"]
         self.assertEqual(code, 0)
         lines = stdout.splitlines()
+        results = [line.split()[0] for line in lines if line.startswith(("knn", "retrieval"))]
+        self.assertEqual(results, ["knn", "retrieval", "knn", "retrieval"])
+        head = [line.split()[:1] for line in lines].index(["encoder"])
         self.assertEqual(
-            [line.split()[0] for line in lines[:4]], ["knn", "retrieval", "knn", "retrieval"]
+            lines[head].split(), ["encoder", "protocol", "digits", f"folder:{self.folder}/pair"]
         )
-        self.assertEqual(
-            lines[4].split(), ["encoder", "protocol", "digits", f"folder:{self.folder}/pair"]
-        )
-        self.assertEqual([line.split()[1] for line in lines[5:]], ["knn", "retrieval"])
+        protocols = [line.split()[-3] for line in lines[head + 1 :]]
+        self.assertEqual(protocols, 4 * ["knn", "retrieval"])
+        self.assertStartsWith(lines[-1].strip(), "untrained weights")
 
     def test_what_was_measured_before_a_failure_is_kept(self):
         _, stdout, _ = self.results["failing data set"]
-        self.assertStartsWith(stdout, "knn top1 ")
+        self.assertRegex(stdout, r"(?m)^knn top1 ")
+        self.assertRegex(stdout, r"(?m)^folder:\S+ has failed: ")
+        self.assertRegex(stdout, r"(?m)^ +\S+ +knn +[\d.]+% +failed$")
         (card,) = json.loads((self.folder / "kept.json").read_text())
         self.assertStartsWith(card["data"]["train"]["name"], "digits")
 

@@ -97,7 +97,9 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         missing.mkdir(exist_ok=True)
         (missing / "saved_model.pb").write_bytes(b"no protocol buffer")
         nowhere, readable = "folder:/no/such", self.datasets[0]
-        with self.assertRaisesRegex(InputError, "^7 of 8 measurements have failed, each for the"):
+        with self.assertRaisesRegex(
+            InputError, "^7 of 8 measurements have failed, the first for this reason: The model in"
+        ):
             # 32 images vote, too few for this k; the linear classifier knows no k.
             self.measure(
                 [missing, self.models[0]], [nowhere, readable], ["knn", "linear_cached"], k=[33]
@@ -114,7 +116,9 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         cells = [line.split() for line in table.splitlines()]
         self.assertEqual(cells[0], ["encoder", "protocol", nowhere, readable])
         self.assertEqual([row[2:] for row in cells[1:4]], [["failed", "failed"]] * 3)
-        self.assertEqual(cells[4], ["one", "linear_cached", "failed", f"{saved['result']['top1']:.2%}"])
+        self.assertEqual(
+            cells[4], ["one", "linear_cached", "failed", f"{saved['result']['top1']:.2%}"]
+        )
 
     def test_a_single_one_fails_as_it_is(self):
         with self.assertRaisesRegex(InputError, "^There is no folder"):

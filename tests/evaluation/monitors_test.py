@@ -149,11 +149,12 @@ class KnnBaselinesTest(tf.test.TestCase):
         expected = np.mean(loop_classify(rows[0], labels[0], rows[1], 5, 0.1) == labels[1])
         self.assertAlmostEqual(figures["pixels"], expected, delta=0.041)  # Two images of 50.
         draws = [
-            self.evaluation.top1(lambda images, n=network: tf.reduce_mean(n(images)["stage4"], [1, 2]))
+            self.evaluation.top1(
+                lambda images, n=network: tf.reduce_mean(n(images)["stage4"], [1, 2])
+            )
             for network in (untrained_copy.make(encoder.backbone, seed) for seed in range(3))
         ]
         self.assertAlmostEqual(figures["untrained"], np.mean(draws))
-
 
     def test_training_computes_the_same_and_names_what_is_ahead(self):
         """Every tensor of the checkpoint, bit by bit; and every figure but those added."""
