@@ -109,7 +109,7 @@ def measure(
                 elif json_path:
                     protocol_card.save_all([*cards.values()], json_path)
     if cards and len(wanted) > 1:
-        show(tabulate(cards, [key for key in wanted if key not in cards]))
+        show(tabulate(cards, wanted))
     if len(cards) < len(wanted):
         raise InputError(
             f"{len(wanted) - len(cards)} of {len(wanted)} measurements have failed, the first for "
@@ -132,7 +132,7 @@ def _explain(error):
     return str(error) if isinstance(error, InputError) else errors.first_line(error)
 
 
-def tabulate(cards, failed=()):
+def tabulate(cards, wanted=None):
     """The figures side by side: a row for each encoder and protocol, a column for each data set.
 
     What has been measured of the baselines follows, a row for each and protocol; several, if
@@ -140,7 +140,7 @@ def tabulate(cards, failed=()):
 
     Args:
         cards: {(model, dataset, protocol name): `ProtocolCard`}, as of `measure`.
-        failed: keys of those that are missing.
+        wanted: keys of all that should be there, in order; None for those that are.
 
     Returns:
         Text of several lines. An encoder is called by its id, or by its folder if others
@@ -149,11 +149,11 @@ def tabulate(cards, failed=()):
     folders = collections.defaultdict(set)
     for (model, _, _), card in cards.items():
         folders[card.encoder["id"]].add(model)
-    labels = {model: model for model, _, _ in failed}
+    keys = list(cards) if wanted is None else wanted
+    labels = {model: model for model, _, _ in keys}
     for (model, _, _), card in cards.items():
         encoder_id = card.encoder["id"]
         labels[model] = encoder_id if len(folders[encoder_id]) == 1 else model
-    keys = [*cards, *failed]
     models, datasets, names = (list(dict.fromkeys(part)) for part in zip(*keys))
     pairs = [(m, n) for m in models for n in names if any((m, d, n) in keys for d in datasets)]
     rows = []
