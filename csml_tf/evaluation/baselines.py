@@ -19,6 +19,10 @@ NAMES = {
 DRAWS = 3
 # A side of the pixels' view: 768 numbers, no more than features have, on any number of images.
 _PIXELS_SIDE = 16
+# For a protocol card.
+PROTOCOL = (
+    f"pixels of at most {_PIXELS_SIDE} px a side, 8x8x8 colors, {DRAWS} draws of untrained weights"
+)
 
 
 def make_plain():

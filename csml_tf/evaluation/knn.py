@@ -88,7 +88,8 @@ def measure(
     if len(rows) == 1:
         result.update({name: rows[0][name] for name in rows[0] if name.startswith("top1")})
     files = {"near_duplicates.csv": pairs.to_csv(train_source, test_source)}
-    return Outcome(settings, result, files, (_describe(pairs, rows[0], test_source),))
+    note = pairs.describe(len(test_source), "top1", rows[0])
+    return Outcome(settings, result, files, (note,))
 
 
 def _score(predicted, truth, pairs):
@@ -97,21 +98,8 @@ def _score(predicted, truth, pairs):
     scores = {"top1": float(is_right.mean())}
     if pairs is not None and 0 < len(pairs) < len(truth):
         others = np.delete(is_right, pairs.test_indices)
-        scores["top1_without_near_duplicates"] = float(others.mean())
+        scores[f"top1{duplicates.WITHOUT}"] = float(others.mean())
     return scores
-
-
-def _describe(pairs, row, test_source):
-    """A sentence about the near-duplicates."""
-    count, whole = len(pairs), len(test_source)
-    them = "it" if count == 1 else "them"
-    text = (
-        f"{count} of {whole} test images {'is' if count == 1 else 'are'} also a training image, "
-        "or nearly"
-    )
-    if "top1_without_near_duplicates" not in row:
-        return f"{text}: test on images that training has not seen."
-    return f"{text}: without {them} top1 is {row['top1_without_near_duplicates']:.2%}."
 
 
 def classify(train_features, train_labels, test_features, k, temperature):

@@ -19,6 +19,8 @@ _DISTANCE_SHARE = 0.5
 # scene, and two digits that are drawn alike, below.
 LEAST_CORRELATION = 0.99
 _SIDE = 32
+# What a figure of the other test images is called, after the figure's own name.
+WITHOUT = "_without_near_duplicates"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,25 @@ class NearDuplicates:
             f"cosine at least {self.least_cosine:.4g}, and pixels that correlate by at least "
             f"{LEAST_CORRELATION:g}"
         )
+
+    def describe(self, num_test, figure, scores):
+        """A sentence about them.
+
+        Args:
+            num_test: test images.
+            figure: name of a figure, such as "top1".
+            scores: {name: figure}, that without them included unless they are all there is.
+        """
+        if len(self) == 1:
+            found, them = f"1 of {num_test} test images is also a training image, or nearly", "it"
+        else:
+            found, them = (
+                f"{len(self)} of {num_test} test images are also training images, or nearly",
+                "them",
+            )
+        if figure + WITHOUT not in scores:
+            return f"{found}: test on images that training has not seen."
+        return f"{found}: without {them} {figure} is {scores[figure + WITHOUT]:.2%}."
 
     def to_csv(self, train_source, test_source):
         """As text: a row for each pair, images by their paths where they have any."""

@@ -8,7 +8,7 @@ import time
 from csml_tf import setting_rules
 from csml_tf.errors import InputError
 from csml_tf.evaluation import knn, protocol_card
-from csml_tf.evaluation.baselines import Baselines, judge
+from csml_tf.evaluation.baselines import PROTOCOL, Baselines, judge
 from csml_tf.evaluation.linear import cached as linear_cached
 from csml_tf.evaluation.linear import protocol as linear
 from csml_tf.evaluation.protocol_card import ProtocolCard
@@ -110,8 +110,9 @@ def _add_baselines(outcome, name, encoder, measured, given):
     """The outcome with the figures of the baselines, and a note where one is ahead."""
     figure, _ = _WITH_BASELINES[name]
     own_settings = {key: value for key, value in given.items() if key not in _OF_LAYERS}
-    own_settings.update({key: given[key][:1] for key in _GRID if name == "knn" and key in given})
     if name == "knn":
+        own_settings.update({key: outcome.settings[key][:1] for key in _GRID})
+    if "near_duplicates" in known_settings(name):  # They are those of the encoder's features.
         own_settings["near_duplicates"] = False
     protocol = functools.partial(_PROTOCOLS[name], **own_settings)
     figures = measured.measure(encoder, f"{name} {own_settings}", protocol, figure)
@@ -122,6 +123,7 @@ def _add_baselines(outcome, name, encoder, measured, given):
     }
     return dataclasses.replace(
         outcome,
+        settings={**outcome.settings, "baselines": PROTOCOL},
         result={**outcome.result, **added},
         notes=(*outcome.notes, *([note] if note else ())),
     )

@@ -52,7 +52,9 @@ _SETTINGS = [
         "knn and retrieval.",
     ),
     flags.DEFINE_bool(
-        "near_duplicates", None, "knn: find test images that are training images; default yes."
+        "near_duplicates",
+        None,
+        "knn and retrieval: find test images that are training images; default yes.",
     ),
     flags.DEFINE_integer(
         "stage_features", None, "Pool a stage to a grid of at most so many numbers; default 1x1."

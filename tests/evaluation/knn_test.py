@@ -145,7 +145,7 @@ class MeasureTest(tf.test.TestCase):
         self.assertEqual(
             outcome.notes,
             (
-                "2 of 5 test images are also a training image, or nearly: without them top1 is "
+                "2 of 5 test images are also training images, or nearly: without them top1 is "
                 f"{others:.2%}.",
             ),
         )

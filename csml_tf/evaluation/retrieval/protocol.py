@@ -4,14 +4,23 @@ import numpy as np
 
 from csml_tf import similarity
 from csml_tf.errors import InputError
-from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation import knn, labelled_pair
+from csml_tf.evaluation import near_duplicates as duplicates
 from csml_tf.evaluation.protocol_card import Outcome
 from csml_tf.evaluation.retrieval import average_precision, nearest_images
 
 _RECALL_AT = (1, 5, 10)
 
 
-def measure(encoder, train_source, test_source, layer=("features",), k=None, queries=None):
+def measure(
+    encoder,
+    train_source,
+    test_source,
+    layer=("features",),
+    k=None,
+    queries=None,
+    near_duplicates=True,
+):
     """How many test images find their class among the training images; the protocol "retrieval".
 
     The test images are the queries, the training images the gallery. If both are the same
@@ -32,10 +41,12 @@ def measure(encoder, train_source, test_source, layer=("features",), k=None, que
         layer: those of `frozen_encoder.LAYERS` to compare by; maps are average-pooled.
         k: numbers of nearest images; None takes those of 1, 5 and 10 that there are images for.
         queries: path of an image file or a folder of images, or None.
+        near_duplicates: as for `knn.measure`; not where both are the same images.
 
     Returns:
         `Outcome`; its result has "map" and a "recall_at_<k>" for each k, all in [0, 1], or for
-        several layers "grid", a list of such with "layer".
+        several layers "grid", a list of such with "layer"; "near_duplicates", and if there are
+        any, beside each "map" one of the other queries, "map_without_near_duplicates".
 
     Raises:
         InputError: if the labels do not fit, a k is out of range, no query has another image
@@ -53,17 +64,24 @@ def measure(encoder, train_source, test_source, layer=("features",), k=None, que
         encoder.encode_layers(layer), train_source, test_source, encoder.center_view
     )
     labels = test_source.labels[has_match]
-    rows = []
+    rows, pairs = [], None
     for name in layer:
         images = similarity.l2_normalize(gallery.pop(name))
         looking = similarity.l2_normalize(test.pop(name)[has_match])
+        if near_duplicates and own is None and pairs is None:
+            near = knn.nearest(looking, images, min(duplicates.ORDINARY_RANK, len(images)))
+            pairs = duplicates.find(*near, train_source, test_source, encoder.center_view)
         _, nearest = similarity.cosine_top_k(looking, images, ks[-1], own)
         hits = train_source.labels[nearest] == labels[:, None]
         precisions = average_precision.average_precisions(
             looking, labels, images, train_source.labels, own
         )
         recalls = {f"recall_at_{k}": float(hits[:, :k].any(axis=1).mean()) for k in ks}
-        rows.append({"layer": name, "map": float(precisions.mean()), **recalls})
+        row = {"layer": name, "map": float(precisions.mean()), **recalls}
+        if pairs is not None and 0 < len(pairs) < len(precisions):
+            others = np.delete(precisions, pairs.test_indices)
+            row[f"map{duplicates.WITHOUT}"] = float(others.mean())
+        rows.append(row)
     result = {"grid": rows}
     if len(rows) == 1:
         result = {name: value for name, value in rows[0].items() if name != "layer"}
@@ -75,7 +93,14 @@ def measure(encoder, train_source, test_source, layer=("features",), k=None, que
         "queries": f"{len(labels)} test images",
         "gallery": "the training images" + (" but the query itself" if own is not None else ""),
     }
-    return Outcome(settings, result)
+    if pairs is None:
+        return Outcome(settings, result)
+    result["near_duplicates"] = len(pairs)
+    settings["near_duplicates"] = str(pairs)
+    if not len(pairs):
+        return Outcome(settings, result)
+    files = {"near_duplicates.csv": pairs.to_csv(train_source, test_source)}
+    return Outcome(settings, result, files, (pairs.describe(len(labels), "map", rows[0]),))
 
 
 def _find_own(train_source, test_source):

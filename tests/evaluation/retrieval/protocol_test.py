@@ -41,7 +41,8 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             for query, label in zip(queries, labels[1])
         ]
         self.assertAllClose(row["map"], np.mean(precisions), atol=1e-4)
-        self.assertLen(row, len(ks) + 1 + ("layer" in row))
+        figures = set(row) - {"layer", "near_duplicates"}
+        self.assertEqual(figures, {"map", *(f"recall_at_{k}" for k in ks)})
 
     def test_by_default(self):
         outcome = protocol.measure(PixelEncoder(), self.train, self.test)
@@ -50,6 +51,22 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertContainsSubset(
             {"k": [1, 5, 10], "layer": ["features"], "queries": "30 test images"}, outcome.settings
         )
+
+    def test_without_near_duplicates(self):
+        digits = memory.load_digits()
+        queries = [60, 3, 61, 5, 62]
+        outcome = protocol.measure(PixelEncoder(), self.train, digits.subset(queries, "some"))
+        alone = protocol.measure(PixelEncoder(), self.train, digits.subset([60, 61, 62], "others"))
+        self.assertEqual(outcome.result["near_duplicates"], 2)
+        self.assertAllClose(
+            outcome.result["map_without_near_duplicates"], alone.result["map"], atol=1e-6
+        )
+        self.assertStartsWith(outcome.notes[0], "2 of 5 test images are also training images")
+        self.assertIn("near_duplicates.csv", outcome.files)
+        blind = protocol.measure(
+            PixelEncoder(), self.train, digits.subset(queries), near_duplicates=False
+        )
+        self.assertNotIn("near_duplicates", blind.result)
 
     def test_several_layers(self):
         outcome = protocol.measure(
