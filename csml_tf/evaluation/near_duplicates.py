@@ -12,12 +12,12 @@ from csml_tf.evaluation import plain_features
 
 # Which of the nearest training images is an ordinary neighbor, whatever the first ones are.
 ORDINARY_RANK = 5
-# A copy is closer than an ordinary neighbor: this share of its distance leaves room for the
-# traces of another compression, and pixels decide.
-_DISTANCE_SHARE = 0.5
-# Of pixels. Recompressed, resized or brightened copies are above it, two photographs of one
-# scene, and two digits that are drawn alike, below.
-LEAST_CORRELATION = 0.99
+# Measured with an encoder trained on Imagenette, 9,469 and 3,925 photographs: copies of 150, saved
+# anew as JPEG of quality 20 to 75 or at two thirds of their size, have at most 0.035 of an ordinary
+# neighbor's distance (99 of 100), and of the test images none has less than 0.17. Pixels of 98 of
+# 100 copies correlate by 0.98, those of the most similar test image by 0.94.
+_DISTANCE_SHARE = 0.1
+LEAST_CORRELATION = 0.98
 _SIDE = 32
 # What a figure of the other test images is called, after the figure's own name.
 WITHOUT = "_without_near_duplicates"
@@ -84,10 +84,10 @@ class NearDuplicates:
 def find(cosines, indices, train_source, test_source, view):
     """The test images whose nearest training image shows the same.
 
-    A pair is looked at if its distance, 1 - cosine, is at most half of an ordinary neighbor's:
+    A pair is looked at if its distance, 1 - cosine, is at most a tenth of an ordinary neighbor's:
     of the median, over the test images, of that of the fifth nearest training image. It is a
     near-duplicate if the pixels of the two views, averaged down to 32 px a side, correlate by at
-    least 0.99, one of them mirrored or not.
+    least 0.98, one of them mirrored or not.
 
     Args:
         cosines: [num_test, count] float, of the nearest training images, nearest first.
