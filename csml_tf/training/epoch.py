@@ -58,7 +58,8 @@ class Epoch:
         self._clock = StepClock(assembled.num_steps, self._announce_end)
         # {name: kNN accuracy} of what needs no training, from the epoch that has measured it on.
         rows = directory.read_metrics()
-        self._baselines = next((r["knn_baselines"] for r in rows if "knn_baselines" in r), {})
+        known = (row["knn_baselines"] for row in rows if "knn_baselines" in row)
+        self._baselines: dict[str, float] = next(known, {})
         self._board = tf.summary.create_file_writer(str(directory.tensorboard))
 
     def run(self, begun: Progress) -> bool:
