@@ -155,20 +155,20 @@ class Epoch:
         accuracies = ["knn_top1", "linear_top1"]
         shown = ["loss", *accuracies, *health.FIGURES]
         shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
-        figures = [f"{name} {row[name]:.4g}" for name in shown if row.get(name) is not None]
-        figures += _describe_best(self._baselines, row.get("knn_top1"))
+        figures = [
+            f"{name} {row[name]:.4g}{self._what_is_ahead(row[name]) if name == 'knn_top1' else ''}"
+            for name in shown
+            if row.get(name) is not None
+        ]
         epochs = self._assembled.parts.epochs
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
 
-
-def _describe_best(baselines, knn_top1):
-    """[the best baseline], in words, if it is ahead of the encoder, else []."""
-    if not baselines or knn_top1 is None:
-        return []
-    name = max(baselines, key=baselines.get)
-    if baselines[name] <= knn_top1:
-        return []
-    return [f"behind {name.replace('_', ' ')} {baselines[name]:.4g}"]
+    def _what_is_ahead(self, knn_top1):
+        """The text " (behind pixels, 0.98)" where the best baseline is ahead of the encoder, else none."""
+        name = max(self._baselines, key=self._baselines.get, default=None)
+        if name is None or self._baselines[name] <= knn_top1:
+            return ""
+        return f" (behind {name.replace('_', ' ')}, {self._baselines[name]:.4g})"
 
 
 def _measure(monitor, encoder, epoch):

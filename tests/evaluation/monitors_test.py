@@ -181,7 +181,7 @@ class KnnBaselinesTest(tf.test.TestCase):
         ends = [line for line in logs.output if "epoch 1/2: " in line or "epoch 2/2: " in line]
         self.assertLen(ends, 2)
         for line in ends:
-            self.assertIn(f", behind pixels {found['pixels']:.4g}", line)
+            self.assertRegex(line, rf"knn_top1 [\d.]+ \(behind pixels, {found['pixels']:.4g}\), ")
 
 
 class LinearMonitorTest(tf.test.TestCase, parameterized.TestCase):
