@@ -164,7 +164,7 @@ class Epoch:
         logging.info("epoch %d/%d: %s", row["epoch"], epochs, ", ".join(figures))
 
     def _what_is_ahead(self, knn_top1):
-        """The text " (behind pixels, 0.98)" where the best baseline is ahead of the encoder, else none."""
+        """The text " (behind pixels, 0.98)" where the best baseline is ahead, else none."""
         name = max(self._baselines, key=self._baselines.get, default=None)
         if name is None or self._baselines[name] <= knn_top1:
             return ""
