@@ -26,7 +26,7 @@ class MeasurementsTest(absltest.TestCase):
         self.write("a.json", 0.25)
         text = PageReader(self.html()).text
         self.assertRegex(text, "(?s)knn top1 25.00%.*a.json.*knn top1 50.00%.*b.json")
-        self.assertIn("k=5+20, layer=features; train: digits:train, 7 images; 1.2 s", text)
+        self.assertIn("k=5+20, layer=features; train: digits:train, 7 images; 3 classes; 1.2 s", text)
         self.assertIn("weights     ab12", text)
 
     def test_best_of_a_grid(self):

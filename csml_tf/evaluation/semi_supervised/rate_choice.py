@@ -11,7 +11,7 @@ from csml_tf.evaluation.semi_supervised import fine_tuning, trials
 
 # (backbone, head) of the first epoch. Of equally good ones the first is taken: what suits a
 # network of any weights comes before what suits one that should change little.
-PAIRS = ((0.1, 0.1), (0.03, 0.3), (0.03, 0.03), (0.01, 0.1), (0.3, 0.3), (0.1, 1.0))
+PAIRS = ((0.1, 0.1), (0.03, 0.3), (0.03, 0.03), (0.01, 0.1), (0.3, 0.3))
 # For fresh weights, of all parameters.
 SCRATCH_RATES = (0.1, 0.03, 0.3)
 # Of the epochs of the run itself: one fit costs 4/15 of it.
