@@ -155,6 +155,8 @@ class Assembly:
         )
 
 
+# Keras takes its own layers for a user's, and would let AutoGraph read through the code of each.
+@tf.autograph.experimental.do_not_convert
 def assemble(
     parts: Parts, source: ImageSource, strategy: tf.distribute.Strategy, center_view
 ) -> Assembly:
