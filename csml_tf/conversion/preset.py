@@ -18,10 +18,11 @@ from csml_tf.models.backbones import contract
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _WIDTH = 64  # Of all ResNets that have a name in timm, KerasHub and torchvision.
-_OTHERS = (
+_FOR_RESNETS = (
     "--format=keras opens in Keras 2 and 3, --format=onnx in ONNX Runtime, and csml-tf convert "
-    "--to=torch writes a ResNet's weights alone"
+    "--to=torch writes the weights alone"
 )
+_FOR_ANY = "--format=saved_model opens in TensorFlow and Keras 3, and --format=onnx in ONNX Runtime"
 
 
 def write(model, folder, order):
@@ -79,12 +80,12 @@ def _read(model, directory):
     except InputError as error:
         raise InputError(
             f"No preset describes the network in {directory}, since timm, KerasHub and torchvision "
-            f"share standard ResNets only: {_OTHERS}."
+            f"share standard ResNets only: {_FOR_ANY}."
         ) from error
     if exported.network != Architecture(exported.network.depth, _WIDTH, "imagenet"):
         raise InputError(
             f"No preset describes a {exported.network}, since timm's and KerasHub's ResNets have "
-            f"width {_WIDTH} and the ImageNet stem: {_OTHERS}."
+            f"width {_WIDTH} and the ImageNet stem: {_FOR_RESNETS}."
         )
     return exported
 

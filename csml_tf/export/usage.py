@@ -32,8 +32,8 @@ features = encoder(images)""",
     ),
     "keras of Keras 2 alone": (
         (
-            "On TensorFlow 2.15. On later ones with tf-keras, `pip install tf-keras`, and the "
-            "environment variable `TF_USE_LEGACY_KERAS=1`. Keras 3 has not all of its layers:",
+            "On TensorFlow from 2.15 on with tf-keras, `pip install tf-keras`, and the environment "
+            "variable `TF_USE_LEGACY_KERAS=1`. Keras 3 has not all of its layers:",
             """import tensorflow as tf
 
 encoder = tf.keras.models.load_model("DIR/encoder.keras", compile=False)
@@ -51,7 +51,7 @@ features = encoder(images=images)["features"]""",
     ),
     "onnx": (
         (
-            "In ONNX Runtime, `pip install onnxruntime`; OUTPUTS are there, too:",
+            "In ONNX Runtime, `pip install onnxruntime`; its outputs are OUTPUTS:",
             """import onnxruntime
 
 encoder = onnxruntime.InferenceSession("DIR/encoder.onnx")

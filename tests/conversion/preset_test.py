@@ -78,7 +78,7 @@ class PresetTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_refuses(self, make_backbone, message):
         folder = tiny_run.make_temp_dir(self.addCleanup)
-        message = f"No preset describes {message}.*--format=keras opens in"
+        message = f"No preset describes {message}.*--format=.* opens in"
         with self.assertRaisesRegex(InputError, message) as caught:
             preset.write(make_model(make_backbone()), folder, self.order())
         self.assertNotIn("\n", str(caught.exception))
