@@ -67,6 +67,12 @@ def style():
     return matplotlib.rc_context(_STYLE)
 
 
+def lay_out(drawn):
+    """Lets a figure of curves choose its ticks, so that saving it makes room for their numbers."""
+    _take_words_as_they_are(drawn)
+    drawn.draw_without_rendering()
+
+
 def save(drawn, path):
     """Writes a figure as PNG.
 

@@ -74,6 +74,7 @@ def draw(charts):
         figure = canvas.figure(_WIDTH * len(charts), _HEIGHT + _LEGEND_LINE * lines)
         for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts):
             _draw(axes, chart)
+        canvas.lay_out(figure)
         return figure
 
 

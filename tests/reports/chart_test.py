@@ -22,6 +22,13 @@ class DrawTest(absltest.TestCase):
                 self.assertEqual(line.get_marker(), "o")
             self.assertEqual(axes.get_xlim(), (0, 5.1))
 
+    def test_numbers_of_ticks_are_whole(self):
+        points = [(1, 5.5746), (2, 5.5131), (3, 5.4601)]
+        figure = chart.draw([Chart("5$^{", [Curve(points, label=n) for n in "abc$"], 3)])
+        figure.draw_without_rendering()
+        for label in figure.axes[0].get_yticklabels():
+            self.assertGreaterEqual(label.get_window_extent().x0, 0, label)
+
     def test_marks_of_few_points_only(self):
         many = Curve([(x, x) for x in range(41)])
         self.assertNotEqual(chart.draw([Chart("", [many], 41)]).axes[0].lines[0].get_marker(), "o")

@@ -28,6 +28,7 @@ PICTURES = (
     "neighbors",
     "neighbor_sheet",
     "held_out_sheet",
+    "query_sheet",
 )
 PICTURES += ("map", "confusion")
 # What the text of the page says of a part that is not there.
@@ -68,22 +69,26 @@ class WriteTest(absltest.TestCase):
         cards = cls.run_path / measurements.FOLDER
         cards.mkdir()
         make_card({"top1": 0.5}).save(cards / "knn.json")
+        queries = folder / "queries"
+        image_files.write_pngs(queries, 2)
         with (
             mock.patch.object(catalog, "open_dataset", FewDigits),
             mock.patch.object(embedding, "MAX_IMAGES", 50),
         ):
-            cls.line = run_report.write(cls.run_path, cls.output, with_explorer=True)
+            cls.line = run_report.write(
+                cls.run_path, cls.output, with_explorer=True, queries=str(queries)
+            )
         cls.text = (cls.output / run_report.PAGE).read_text()
         cls.page = PageReader(cls.text)
 
     def test_all_parts(self):
         self.assertEqual(
             self.line,
-            f"{self.output}/report.html: 9 parts about tiny, finished after 3 epochs, and "
+            f"{self.output}/report.html: 10 parts about tiny, finished after 3 epochs, and "
             f"{self.output}/explorer.html",
         )
         titles = re.findall("<h2>(.*?)</h2>", self.text)
-        self.assertEqual(titles, [*PARTS])
+        self.assertEqual(titles, [*PARTS[:5], "Looked up", *PARTS[5:]])
         self.assertIsNone(LEFT_OUT.search(self.page.text))
 
     def test_asks_for_nothing_outside(self):
@@ -106,6 +111,7 @@ class WriteTest(absltest.TestCase):
             "50.00%kNN top-1 after epoch 2k=20, temperature=0.1, layer=features",
             "8 images of few digits, pretrain, drawn with seed 0",
             "the 5 nearest of 100 images, few digits, train, by the cosine",
+            "2 images of " + str(self.run_path.parent / "queries"),
             'layer "features", 4 numbers each, unit length; seed 0): t-SNE of 50 images, perplex',
             "features of 100 images of few digits, train, tested on 30 of few digits, test",
             "of other weights than the run's encoder has now",
