@@ -32,6 +32,7 @@ class PatchesTest(absltest.TestCase):
     def test_no_pixel_is_in_both_splits(self):
         """Where each column of a picture has a grey level of its own, a patch says its place."""
         picture = np.repeat(np.arange(200, dtype=np.uint8)[None, :], 160, axis=0)
+        picture = np.repeat(picture[..., None], 3, axis=2)
         rng = np.random.default_rng(0)
         for split, (lowest, highest) in {"train": (0, 119), "test": (120, 199)}.items():
             cut = [patches._cut(picture, split, rng) for _ in range(50)]
