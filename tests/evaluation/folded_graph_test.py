@@ -107,6 +107,26 @@ class FoldTest(tf.test.TestCase, parameterized.TestCase):
         signature = make_signature(lambda images: {"a": inner(images)})
         self.assertIs(folded_graph.fold(signature), signature)
 
+    def test_leaves_a_function_that_does_more_with_its_weights_than_read_them(self):
+        table = tf.Variable([1.0, 2.0])
+        # Looks numbers up in the variable itself.
+        signature = make_signature(lambda images: {"a": images + tf.gather(table, [0])})
+        self.assertIs(folded_graph.fold(signature), signature)
+
+    def test_weights_are_as_they_were(self):
+        convolution, norm = self.make_parts()
+        bias, shift = tf.Variable(1.0), tf.constant([1.0, 2.0, 3.0, 4.0])
+
+        def call(images):
+            return {"a": norm(convolution(images), training=False) + bias + shift}
+
+        expected = call(self.images)["a"]
+        folded = folded_graph.fold(make_signature(call))
+        for variable in (convolution.kernel, norm.gamma, bias):
+            variable.assign(variable + 1.0)
+        found = folded(tf.constant(self.images))["a"]
+        self.assertAllClose(found, expected, rtol=1e-5, atol=1e-5)
+
     def test_order_of_outputs(self):
         self.check_kept(lambda images: {"b": images + 1.0, "a": images * 2.0}, norms=0)
 
