@@ -318,6 +318,7 @@ TWO_HEADS = ("stage3", "stage4")
 # CsMl has two levels and MoCo one, but these.
 HEADS = {
     "r18_cifar10_levels.gin": TWO_HEADS,
+    "patches.gin": TWO_HEADS,
     "photos.gin": TWO_HEADS,
     "ablation/levels.gin": TWO_HEADS,
     "ablation/neighbors.gin": LAST_HEAD,
@@ -364,7 +365,9 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.addCleanup(gin.clear_config)
 
     def test_all_are_known_here(self):
-        self.assertCountEqual(recipe_files.list_recipes(), ["quickstart.gin", *VALUES])
+        self.assertCountEqual(
+            recipe_files.list_recipes(), ["patches.gin", "quickstart.gin", *VALUES]
+        )
 
     @parameterized.parameters(*recipe_files.list_recipes())
     def test_header(self, name):

@@ -18,6 +18,7 @@ DISTRIBUTIONS = {
     "absl": "absl-py",
     "gin": "gin-config",
     "google": "protobuf",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 # Where Python has no wheels of it, a stated fallback says so.
@@ -25,9 +26,12 @@ ONLY_ON_THE_HOME_STACK = {"tensorflow-addons"}
 # Whoever wants one of these extras imports it inside of a function, and says what to install.
 EXTRAS = {
     "matplotlib": "reports",
+    "onnxruntime": "onnx",
     "pillow": "images",
     "pillow-heif": "images",
     "pyarrow": "parquet",
+    "scikit-image": "demo",
+    "tf2onnx": "onnx",
     "torch": "torch",
 }
 # Of which one is imported only where it is wanted.

@@ -12,6 +12,8 @@ PATCH_SIZE = 64  # Pixels.
 _SIDES = (64, 160)  # Smallest and largest side of what is cut out, pixels of the picture.
 _PATCHES = {"train": 150, "test": 50}  # Of each picture.
 _TRAIN_SHARE = 0.6  # Of a picture's width, from the left; test patches are cut to the right of it.
+_MEANS = (100, 155)  # Of a patch's grey levels, and their standard deviation: in random light.
+_DEVIATIONS = (25, 50)
 _MIN_DEVIATION = 12  # Of the grey levels: an empty piece of sky could be of any picture.
 
 # Functions of `skimage.data` whose files are in its wheel. Photographs, one of them through a
@@ -41,13 +43,15 @@ def load_patches(split: str) -> MemorySource:
 
     A patch is a square of a random side from 64 to 160 px at a random place, turned by a random
     quarter turn. Training patches come from the left three fifths of a picture, test patches
-    from the rest, so that no pixel is in both. Pieces without contrast are left out.
+    from the rest, so that no pixel is in both. All are grey and in a random light, since most
+    pictures could be told by their colors and brightness alone. Pieces without contrast are left
+    out.
 
     Args:
         split: "train", 150 patches of each picture, or "test", 50.
 
     Returns:
-        A `MemorySource` of 64 x 64 px RGB images, always the same.
+        A `MemorySource` of 64 x 64 px grey images, always the same.
 
     Raises:
         InputError: if scikit-image is not installed.
@@ -69,7 +73,7 @@ def open_patches(dataset="patches", data_dir=None, download=False):
 
 
 def _load_pictures():
-    """{name: [height, width, 3] uint8}, by name."""
+    """{name: [height, width] uint8}, by name."""
     from sklearn import datasets  # Here: they take a second to import, and only this needs them.
 
     try:
@@ -81,18 +85,20 @@ def _load_pictures():
         ) from error
     pictures = {name: getattr(data, name)() for name in _SCIKIT_IMAGE}
     pictures.update({name: datasets.load_sample_image(f"{name}.jpg") for name in _SCIKIT_LEARN})
-    return {name: _as_rgb(picture) for name, picture in sorted(pictures.items())}
+    return {name: _as_grey(picture) for name, picture in sorted(pictures.items())}
 
 
-def _as_rgb(picture):
-    return np.repeat(picture[..., np.newaxis], 3, axis=2) if picture.ndim == 2 else picture
+def _as_grey(picture):
+    if picture.ndim == 2:
+        return picture
+    return np.round(picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)  # ITU-R BT.601.
 
 
 def _cut(picture, split, rng):
-    """One patch, [64, 64, 3] uint8."""
+    """One patch, [64, 64] uint8."""
     from PIL import Image  # It comes with scikit-image.
 
-    height, width, _ = picture.shape
+    height, width = picture.shape
     border = int(width * _TRAIN_SHARE)
     left, right = (0, border) if split == "train" else (border, width)
     while True:
@@ -101,7 +107,14 @@ def _cut(picture, split, rng):
         y = rng.integers(height - side + 1)
         x = rng.integers(left, right - side + 1)
         square = picture[y : y + side, x : x + side]
-        if square.mean(axis=2).std() >= _MIN_DEVIATION:
+        if square.std() >= _MIN_DEVIATION:
             break
     patch = Image.fromarray(square).resize((PATCH_SIZE, PATCH_SIZE), Image.BILINEAR)
-    return np.rot90(np.asarray(patch), rng.integers(4))
+    return np.rot90(_in_other_light(np.asarray(patch, np.float32), rng), rng.integers(4))
+
+
+def _in_other_light(patch, rng):
+    """The same with a random mean and a random spread of its grey levels."""
+    relative = (patch - patch.mean()) / (patch.std() + 1e-6)
+    patch = rng.uniform(*_MEANS) + rng.uniform(*_DEVIATIONS) * relative
+    return np.clip(np.round(patch), 0, 255).astype(np.uint8)
