@@ -31,7 +31,7 @@ class PatchesTest(parameterized.TestCase):
 
     @parameterized.parameters(("train", 0, 119), ("test", 120, 199))
     def test_no_pixel_is_in_both_splits(self, split, first, last):
-        """Where each column of a picture has a grey level of its own, a patch says where it is from."""
+        """Where each column has a grey level of its own, a patch says where it is from."""
         picture = np.repeat(np.arange(200, dtype=np.uint8)[None, :], 160, axis=0)
         with mock.patch.object(patches, "_in_other_light", lambda patch, rng: patch):
             rng = np.random.default_rng(0)
