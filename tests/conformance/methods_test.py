@@ -123,15 +123,21 @@ class StepTest(tf.test.TestCase, parameterized.TestCase):
     def test_two_replicas_equal_one_of_the_others(self, make_base, settings):
         self.check_replicas(make_base, settings, steps=1)  # Rounding grows with steps.
 
-    def check_replicas(self, make_base, settings, steps=3):
+    @each("simclr_csml", "byol_csml", "moco_v3_csml", "swav_csml")
+    @pytest.mark.slow
+    def test_four_replicas_equal_one(self, make_base, settings):
+        self.check_replicas(make_base, settings, steps=1, replicas=4)
+
+    def check_replicas(self, make_base, settings, steps=3, replicas=2):
         _, expected_losses, expected = train(make_base, settings, steps=steps)
-        model, losses, weights = train(make_base, settings, replicas=2, steps=steps)
+        model, losses, weights = train(make_base, settings, replicas=replicas, steps=steps)
         self.assertAllClose(losses, expected_losses, rtol=1e-4)
         for actual, value in zip(weights, expected):
             self.assertAllClose(actual, value, rtol=1e-3, atol=1e-4)
         for name, variable in model.base.shared_state.items():
-            first, second = (copy.numpy() for copy in variable.values)
-            self.assertAllEqual(first, second, name)
+            first, *others = (copy.numpy() for copy in variable.values)
+            for other in others:
+                self.assertAllEqual(first, other, name)
 
     @each("simclr", "moco_v3", "swav_csml")
     def test_parts_give_the_whole_step(self, make_base, settings):
