@@ -1,6 +1,7 @@
 """What is used of a run that has not finished; its checkpoint is of a model that nobody trained."""
 
 import gin
+import pytest
 import tensorflow as tf
 
 from csml_tf import recipes, unfinished
@@ -21,6 +22,7 @@ class FindModelTest(tf.test.TestCase):
         self.addCleanup(gin.clear_config)
         self.directory = RunDirectory(tiny_run.make_temp_dir(self.addCleanup))
 
+    @pytest.mark.slow
     def test_newest_checkpoint(self):
         recipe = recipes.parse(["quickstart.gin"], KNOBS)
         model = recipe.make_model()

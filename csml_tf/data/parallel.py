@@ -22,15 +22,12 @@ def prefetch(dataset):
 
 
 def untuned(dataset):
-    """Turns off that tf.data tunes and rewrites a pipeline.
+    """Turns off that tf.data tunes a pipeline.
 
     The thread that tunes sleeps for twice as long each time, up to a minute, and can miss being
     woken when the iterator goes (TensorFlow 2.15: `Model::OptimizeLoop` looks at `IsCancelled`,
     which `CancellationManager` sets after its callbacks have run). Whoever drops an iterator then
     waits for it: after an epoch of 40 s another 40 s, four times in ten.
-
-    What tf.data would rewrite in a graph is left out, too: it makes no batch earlier, and is half
-    of the time that it takes to begin an epoch.
 
     Args:
         dataset: `tf.data.Dataset`.
@@ -40,5 +37,4 @@ def untuned(dataset):
     """
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_optimization.apply_default_optimizations = False
     return dataset.with_options(options)

@@ -1,3 +1,4 @@
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -6,6 +7,7 @@ from csml_tf.errors import InputError
 
 
 class MeasureTest(tf.test.TestCase, parameterized.TestCase):
+    @pytest.mark.slow
     def test_fields(self):
         row = extract.measure("resnet18", "cifar", 2, 32, 3, steps=2, warmup=1)
         expected = {"bench": "extract", "arch": "resnet18", "res": 32, "batch": 3, "features": 16}

@@ -1,5 +1,6 @@
 import json
 
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -32,6 +33,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(result, expected)
         return parts
 
+    @pytest.mark.slow
     def test_folder(self):
         folder = tiny_run.make_temp_dir(self.addCleanup)
         image_files.write_pngs(folder, 6)

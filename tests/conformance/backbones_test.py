@@ -180,6 +180,7 @@ class TrainingSuite:
             self.assertAllClose(a, b, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
 class ResNet18Test(FormatsSuite, TrainingSuite, tf.test.TestCase):
     make_backbone = functools.partial(resnet.make_resnet, 18, 4)
 

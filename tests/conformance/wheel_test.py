@@ -101,7 +101,7 @@ class WheelTest(absltest.TestCase):
         self.assertIn("csml-tf VERB", self.csml_tf("--help"))
         bindings = [f"--gin_bindings={name} = {value}" for name, value in KNOBS.items()]
         trained = self.csml_tf("train", "--gin_file=quickstart.gin", *bindings)
-        self.assertStartsWith(trained, "runs/quickstart: 1 epochs, loss ")
+        self.assertStartsWith(trained, "runs/quickstart: 1 epoch, loss ")
         card = model_card.read(self.empty / "runs/quickstart/saved_model")
         self.assertStartsWith(card["command"], "csml-tf train --gin_file=quickstart.gin")
         self.assertIsNone(card.get("commit"))

@@ -157,6 +157,7 @@ class ConvertTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "Detectron2's ResNets have the ImageNet stem"):
             self.convert("plain.pkl", model="plain", to="detectron2")
 
+    @pytest.mark.slow
     def test_head_that_pytorch_cannot_have(self):
         """Batch norm's weights come in twos, too."""
         head = heads.make_batch_norm_head("stage4", 16, 8)

@@ -406,8 +406,15 @@ class MakeEpochTest(PipelineTestCase):
 
 
 class MakeEpochsTest(PipelineTestCase):
-    @parameterized.parameters((in_memory, False), (encoded, False), (encoded, True))
-    def test_one_graph_for_all_epochs(self, wrap, pairs):
+    def test_one_graph_for_all_epochs(self):
+        self.check_epochs(in_memory, pairs=False)
+
+    @parameterized.parameters((encoded, False), (encoded, True))
+    @pytest.mark.slow
+    def test_one_graph_for_all_epochs_of_files(self, wrap, pairs):
+        self.check_epochs(wrap, pairs)
+
+    def check_epochs(self, wrap, pairs):
         """Any epoch, from any step on, with the neighbors of the moment: bit for bit."""
         source = wrap(noise_source())
         names = ANCHOR_VIEWS if pairs else TWO_VIEWS

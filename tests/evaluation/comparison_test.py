@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -48,6 +49,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
             *arguments, json_path=self.path, show=self.shown.append, **options
         )
 
+    @pytest.mark.slow
     def test_every_combination_once(self):
         cards = self.measure(
             self.models,
@@ -138,6 +140,7 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEmpty(self.shown)
 
     @parameterized.parameters("knn", "retrieval")
+    @pytest.mark.slow
     def test_two_replicas_measure_what_one_does(self, name):
         results = []
         for replicas in (1, 2):

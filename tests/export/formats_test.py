@@ -10,6 +10,7 @@ from importlib import metadata
 
 import h5py
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -126,6 +127,7 @@ class FormatsTest(tf.test.TestCase, parameterized.TestCase):
         blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
         return [block.replace("DIR", str(self.folder / name)) for block in blocks]
 
+    @pytest.mark.slow
     def test_cards_tell_how_to_open_without_tf_keras(self):
         lines = {name: self.blocks(name)[0] for name in ("keras32", "keras16")}
         if metadata.version("keras") >= "3":

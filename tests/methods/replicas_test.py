@@ -231,6 +231,7 @@ class AccumulationTest(tf.test.TestCase, parameterized.TestCase):
 class CompiledTest(tf.test.TestCase, parameterized.TestCase):
     """XLA on a CPU, in place of a TPU: no dynamic shape, no operation of the host alone."""
 
+    @pytest.mark.slow
     def test_one_replica(self):
         self.check_one_replica(num_small_views=2)
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -30,6 +31,7 @@ def train(name, steps=4):
 
 class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
     @parameterized.parameters(("mixed_bfloat16", 0.05), ("mixed_float16", 0.02))
+    @pytest.mark.slow
     def test_training_is_near_float32(self, name, rtol):
         exact, exact_losses = train("float32")
         model, losses = train(name)

@@ -138,6 +138,7 @@ class ResumeTest(tf.test.TestCase):
             self.assertGreater(row["images_per_sec"], 0)
             self.assertBetween(row["input_wait_fraction"], 0, 1)
 
+    @pytest.mark.slow
     def test_two_replicas_end_where_one_ends(self):
         strategy = tf.distribute.MirroredStrategy(
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
@@ -288,6 +289,7 @@ class ResumeTest(tf.test.TestCase):
 
 
 class AugmentOnTest(tf.test.TestCase):
+    @pytest.mark.slow
     def test_device_ends_like_host(self):
         augmentation = ViewAugmentation(image_size=16, blur_probability=0.5)
         states = []
@@ -298,6 +300,7 @@ class AugmentOnTest(tf.test.TestCase):
         for name, value in states[0].items():
             self.assertAllEqual(value, states[1][name], name)
 
+    @pytest.mark.slow
     def test_small_views(self):
         directory = tiny_run.make_temp_dir(self.addCleanup)
         tiny_run.run(
@@ -324,6 +327,7 @@ class CutMixWaitsTest(tf.test.TestCase):
         tiny_run.run(directory, epochs, make_model=make_model)
         return directory
 
+    @pytest.mark.slow
     def test_is_as_if_there_were_none_until_it_begins(self):
         """What an epoch has of it, and at which cost."""
         rows = RunDirectory(self.run_with(cutmix_warmup_epochs=1)).read_metrics()

@@ -1,6 +1,7 @@
 import functools
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from csml_tf.errors import InputError
@@ -96,6 +97,7 @@ class InitialWeightsTest(tf.test.TestCase):
         self.assert_weights(model.base.key_encoder.encoder.heads["stage4"], head)
         self.assertStartsWith(said, "backbone, key encoder; as in a new run: head of stage4, queue")
 
+    @pytest.mark.slow
     def test_another_queue(self):
         model = make_model(num_negatives=7)
         said = self.load("whole", model)
@@ -103,6 +105,7 @@ class InitialWeightsTest(tf.test.TestCase):
         self.assertEqual(model.base.queues["stage4"].cursor, 0)
         self.assertIn("as in a new run: queue of stage4", said)
 
+    @pytest.mark.slow
     def test_another_network(self):
         with self.assertRaisesRegex(
             InputError,
