@@ -1,4 +1,4 @@
-"""Self-supervised pretraining of image encoders with CsMl, MoCo v2 and MoCo v1."""
+"""Self-supervised pretraining of image encoders: CsMl on MoCo, SimCLR, BYOL, MoCo v3 and SwAV."""
 
 import importlib
 from typing import TYPE_CHECKING
