@@ -44,7 +44,7 @@ PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 setuptools.setup(
     name="csml_tf",
     version=read_version(),
-    description="Self-supervised pretraining of image encoders: CsMl on MoCo, SimCLR, BYOL and more",
+    description="Self-supervised pretraining of image encoders: CsMl on MoCo, SimCLR, BYOL",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
