@@ -32,7 +32,7 @@ def extract_features(encode, source, center_view, batch_size=256, description="f
     if not tf.distribute.has_strategy():
         # The same for every encoder, and to make it takes as long as hundreds of small images.
         batches = source.keep(
-            ("batches in order", id(center_view), batch_size),
+            ("batches in order", center_view, batch_size),
             lambda: _batches(
                 source, center_view, tf.range(len(source), dtype=tf.int64), batch_size
             ),
@@ -102,7 +102,7 @@ def extract_readable(encode, source, center_view, batch_size=256, start=0):
 
 
 def flatten(images):
-    """An encoder that does nothing, the baseline of raw pixels: [batch, ...] -> [batch, n]."""
+    """[batch, ...] -> [batch, n]."""
     return tf.reshape(images, [tf.shape(images)[0], -1])
 
 

@@ -50,6 +50,16 @@ class ExtractFeaturesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(graphs.call_count, 1)
         smaller = features.extract_features(features.flatten, source, other_view, 4)
         self.assertEqual(smaller.shape, (11, 6 * 6 * 3))
+        features.extract_features(features.flatten, source, center_view.CenterView(8), 4)
+        self.assertEqual(graphs.call_count, 2)  # Of an equal view there is one.
+
+    def test_views_that_differ_in_normalisation_alone(self):
+        source = make_equal()
+        for mean in np.linspace(0, 1, 5):  # Each may lie where the one before did.
+            view = center_view.CenterView(8, mean=(mean,) * 3, std=(1.0,) * 3)
+            found = features.extract_features(features.flatten, source, view, 4)
+            expected = np.stack([view(image).numpy().ravel() for image in IMAGES])
+            self.assertAllClose(found, expected, atol=1e-2)
 
     def test_images_of_many_sizes(self):
         images = [image_files.noise(seed, 9 + seed, 20 - seed) for seed in range(6)]

@@ -38,6 +38,12 @@ class CenterView:
         self.mean = tuple(mean)
         self.std = tuple(std)
 
+    def __eq__(self, other):
+        return isinstance(other, CenterView) and vars(self) == vars(other)
+
+    def __hash__(self):
+        return hash((self.image_size, self.resize_size, self.mean, self.std))
+
     def __str__(self):
         return f"shorter side {self.resize_size} px, centre {self.image_size} px"
 

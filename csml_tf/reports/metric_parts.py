@@ -3,6 +3,7 @@
 import html
 import pathlib
 
+from csml_tf import amounts
 from csml_tf.reports import canvas, chart, curves, part, reference_runs
 from csml_tf.reports.run_record import RunRecord
 
@@ -114,7 +115,7 @@ def settings(record: RunRecord) -> str:
 
 
 def _about(band):
-    how_many = "1 run" if band.num_runs == 1 else f"{band.num_runs} runs"
+    how_many = amounts.count(band.num_runs, "run")
     return (
         f"The band is the range of {how_many} of the same recipe and bindings, and "
         f"{reference_runs.LOSS_MARGIN:.0%} of the loss and {100 * reference_runs.KNN_MARGIN:g} "

@@ -34,7 +34,7 @@ _SCIKIT_IMAGE = (
     "retina",
     "text",
 )
-# Of `sklearn.datasets.load_sample_image`, under CC BY.
+# Of `sklearn.datasets.load_sample_image`, CC BY 2.0; its images/README.txt names who took them.
 _SCIKIT_LEARN = ("china", "flower")
 
 
