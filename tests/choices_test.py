@@ -2,7 +2,7 @@ from absl.testing import absltest
 
 from csml_tf import choices
 from csml_tf.benchmarks import step
-from csml_tf.conversion import architecture, preset
+from csml_tf.conversion import preset
 from csml_tf.evaluation import protocols
 from csml_tf.evaluation.semi_supervised import fine_tuning
 from csml_tf.export import formats
@@ -22,7 +22,6 @@ class ChoicesTest(absltest.TestCase):
         ):
             self.assertEqual(names, tuple(table))
         self.assertEqual(choices.RESNETS, tuple(f"resnet{depth}" for depth in resnet.PLANS))
-        self.assertEqual(choices.RESNETS, architecture.NAMES)
         self.assertEqual(step.DEPTHS["resnet101"], 101)
 
 

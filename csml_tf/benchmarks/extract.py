@@ -21,7 +21,7 @@ def measure(arch, stem, width, res, batch, steps, warmup):
     """Times `FrozenEncoder.encode`, as extraction and kNN evaluation call it.
 
     Args:
-        arch: one of `step.ARCHS`.
+        arch: one of `choices.RESNETS`.
         stem: as for `resnet.make_resnet`.
         width: as for `resnet.make_resnet`.
         res: height and width of an image, pixels.

@@ -24,17 +24,15 @@ _BASES = {
     "moco_v3": moco_v3.MoCoV3,
     "swav": swav.SwAV,
 }
-METHODS = choices.METHODS
-ARCHS = choices.RESNETS
-DEPTHS = {arch: int(arch.removeprefix("resnet")) for arch in ARCHS}
+DEPTHS = {arch: int(arch.removeprefix("resnet")) for arch in choices.RESNETS}
 
 
 def measure(method, arch, stem, width, res, batch, queue, steps, warmup, pairs=False):
     """Times whole steps of one level, as the authors' code has it, with ordinary batch norm.
 
     Args:
-        method: one of `METHODS`; all but "csml" are the base method alone.
-        arch: one of `ARCHS`.
+        method: one of `choices.METHODS`; all but "csml" are the base method alone.
+        arch: one of `choices.RESNETS`.
         stem: as for `resnet.make_resnet`.
         width: as for `resnet.make_resnet`.
         res: height and width of a view, pixels.

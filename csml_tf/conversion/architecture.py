@@ -44,9 +44,6 @@ class Architecture:
         return f"ResNet-{self.depth}{width}{stem}"
 
 
-NAMES = choices.RESNETS
-
-
 def recognize(tensors, name=None):
     """The ResNet that a state dict belongs to.
 
@@ -55,10 +52,10 @@ def recognize(tensors, name=None):
 
     Args:
         tensors: {torchvision's name: array}.
-        name: what it has to be, one of `NAMES`; None for any of them.
+        name: what it has to be, one of `choices.RESNETS`; None for any of them.
 
     Raises:
-        InputError: if it is another network, or is none of `NAMES`.
+        InputError: if it is another network, or is none of `choices.RESNETS`.
     """
     blocks = tuple(
         1 + max((int(m[1]) for m in _matches(rf"layer{n}\.(\d+)\.", tensors)), default=-1)
@@ -71,7 +68,7 @@ def recognize(tensors, name=None):
         raise InputError(
             f"The checkpoint is of a network with {', '.join(map(str, blocks))} "
             f"{'bottleneck' if bottleneck else 'basic'} blocks in its stages, which is none of "
-            f"{', '.join(NAMES)}: only these can be converted."
+            f"{', '.join(choices.RESNETS)}: only these can be converted."
         )
     if found and name and found != name:
         raise InputError(f"The checkpoint is of a {found} and not of a {name}: mend --arch.")

@@ -6,7 +6,7 @@ import pathlib
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import choices, errors, places, whole_files
+from csml_tf import errors, places, whole_files
 from csml_tf.conversion import (
     architecture,
     detectron2_file,
@@ -22,7 +22,6 @@ from csml_tf.models.backbones import contract
 from csml_tf.zoo import registry
 from csml_tf.zoo.training_state import TrainingState
 
-TO = choices.FRAMEWORKS
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _NUM_NAMES = 3  # Of tensors that are left out, in the last line; the log has them all.
@@ -47,8 +46,8 @@ def convert(
         output: folder of the SavedModel, or the file.
         checkpoint: file to read; or
         model: run directory or SavedModel folder to read.
-        arch: one of `architecture.NAMES`, which `checkpoint` has to be; None for any.
-        to: one of `TO`, what to make of `model`.
+        arch: one of `choices.RESNETS`, which `checkpoint` has to be; None for any.
+        to: one of `choices.FRAMEWORKS`, what to make of `model`.
         head: whether the projection head comes along. None: from PyTorch, if there is one
             that fits; to PyTorch, no.
         mean: three numbers as text, of each channel of values in [0, 1], that the images of

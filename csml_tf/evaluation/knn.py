@@ -103,36 +103,27 @@ def _score(predicted, truth, pairs):
 
 
 def classify(train_features, train_labels, test_features, k, temperature):
-    """As `classify_grid`, for one k and one temperature: [num_test] integer labels."""
-    ((_, labels),) = classify_grid(
-        train_features, train_labels, test_features, [k], [temperature]
-    ).items()
-    return labels
-
-
-def classify_grid(train_features, train_labels, test_features, ks, temperatures):
-    """The class with the largest sum of exp(cosine / temperature) over the k nearest.
-
-    The neighbors are searched once, for the largest k.
+    """The classes of images by their nearest neighbors, as `nearest` and `vote` find them.
 
     Args:
         train_features: [num_train, dim] float; normalised here.
         train_labels: [num_train] integer from 0.
         test_features: [num_test, dim] float; normalised here.
-        ks: neighbors that vote, each at most num_train.
-        temperatures: each above 0.
+        k: neighbors that vote, at most num_train.
+        temperature: above 0.
 
     Returns:
-        {(k, temperature): [num_test] integer labels}; of classes with equal votes the first.
+        [num_test] integer labels.
 
     Raises:
-        ValueError: if a temperature is not above 0 or a k is out of range.
+        ValueError: if the temperature is not above 0 or k is out of range.
     """
-    return vote(*nearest(test_features, train_features, max(ks)), train_labels, ks, temperatures)
+    found = nearest(test_features, train_features, k)
+    return vote(*found, train_labels, [k], [temperature])[k, temperature]
 
 
 def vote(cosines, indices, train_labels, ks, temperatures):
-    """What `classify_grid` returns, of the nearest images.
+    """The class with the largest sum of exp(cosine / temperature) over the k nearest.
 
     Args:
         cosines: [num_test, count] float, of the nearest training images, nearest first.
@@ -140,6 +131,9 @@ def vote(cosines, indices, train_labels, ks, temperatures):
         train_labels: [num_train] integer from 0.
         ks: neighbors that vote, each at most `count`.
         temperatures: each above 0.
+
+    Returns:
+        {(k, temperature): [num_test] integer labels}; of classes with equal votes the first.
 
     Raises:
         ValueError: if a temperature is not above 0.

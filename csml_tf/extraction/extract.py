@@ -6,13 +6,11 @@ import shutil
 import numpy as np
 from absl import logging
 
-from csml_tf import amounts, choices, features, progress, setting_rules, whole_files
+from csml_tf import amounts, features, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
 from csml_tf.extraction.part_folder import PartFolder, refuse_another
-
-FORMATS = choices.FEATURE_FILES
 
 
 def run(encoder, images, output, layer="features", format_=None, batch_size=64, part_images=8192):
@@ -28,7 +26,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         output: a file "NAME.npz" or "NAME.parquet", whose parts lie in "NAME.npz.parts/" until
             it is complete; any other name is a folder, and the parts are the result.
         layer: one of `frozen_encoder.LAYERS`; maps are average-pooled.
-        format_: one of `FORMATS`; None takes that of `output`, "npz" for a folder.
+        format_: one of `files.FORMATS`; None takes that of `output`, "npz" for a folder.
         batch_size: images per call of the encoder.
         part_images: files of a part; a multiple of `batch_size` makes no smaller batches.
 

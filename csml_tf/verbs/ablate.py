@@ -18,7 +18,7 @@ _PROTOCOLS = flags.DEFINE_multi_enum(
     "protocol", sequence.DEFAULT_PROTOCOLS, choices.PROTOCOLS, "How to measure each run."
 )
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "TFDS name, folder:DIR or digits; default: each recipe's DATASET."
+    "dataset", None, "TFDS name, folder:DIR, digits or patches; default: each recipe's DATASET."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _TABLE = flags.DEFINE_bool("table", False, "Only print the tables of what is there.")

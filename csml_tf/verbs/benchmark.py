@@ -30,7 +30,9 @@ _STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the media
 _WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the timed ones.")
 _PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
 
-_DATASET = flags.DEFINE_string("dataset", "digits", "pipeline: TFDS name, folder:DIR or digits.")
+_DATASET = flags.DEFINE_string(
+    "dataset", "digits", "pipeline: TFDS name, folder:DIR, digits or patches."
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
 _AUGMENT_ON = flags.DEFINE_enum(
     "augment_on", "host", choices.AUGMENT_ON, "pipeline: where colours and blur are done."

@@ -22,7 +22,10 @@ _MODEL = flags.DEFINE_multi_string(
     "model", None, "Run directory or SavedModel folder.", required=True
 )
 _DATASET = flags.DEFINE_multi_string(
-    "dataset", None, "TFDS name, folder:DIR, csv:FILE or digits; needs labels.", required=True
+    "dataset",
+    None,
+    "TFDS name, folder:DIR, csv:FILE, digits or patches; needs labels.",
+    required=True,
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")

@@ -19,7 +19,7 @@ _MODEL_DIRS = flags.DEFINE_multi_string(
     "model_dir", [], "Run directory; shows its newest epoch. Several are compared on one page."
 )
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "TFDS name, folder:DIR or digits; default: that of the run or recipe."
+    "dataset", None, "TFDS name, folder:DIR, digits or patches; default: that of the run or recipe."
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _IMAGES = flags.DEFINE_bool("images", True, "The parts of the page that need the data set.")

@@ -15,7 +15,9 @@ _GIN_FILES = flags.DEFINE_multi_string(
 )
 _GIN_BINDINGS = flags.DEFINE_multi_string("gin_bindings", [], "Override: 'EPOCHS = 10'")
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "TFDS name, folder:DIR, csv:FILE or digits; default: the recipe's DATASET."
+    "dataset",
+    None,
+    "TFDS name, folder:DIR, csv:FILE, digits or patches; default: the recipe's DATASET.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where TFDS keeps its data sets.")
 _DOWNLOAD = flags.DEFINE_bool("download", False, "Let TFDS download the data set.")

@@ -145,7 +145,7 @@ def make_builder(name, data_dir=None, download=False):
         hint = f", nearest are {', '.join(near)}" if near else ""
         raise InputError(
             f"TensorFlow Datasets has no {name!r}{hint}; a data set is one of its names, "
-            f"`folder:DIR`, `csv:FILE` or `digits`."
+            f"`folder:DIR`, `csv:FILE`, `digits` or `patches`."
         ) from error
     except (AssertionError, ValueError) as error:  # A version or a config that is not there.
         raise InputError(f"{name!r} is not a TFDS data set: {_first_line(error)}") from error
