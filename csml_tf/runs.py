@@ -23,6 +23,7 @@ from csml_tf.training import (
     run_directory,
     settling,
     step_clock,
+    time_left,
     workers,
 )
 from csml_tf.training.best_encoder import BestEncoder
@@ -214,23 +215,23 @@ def dry_run(
 
     Args and errors are those of `pretrain`. Of a run that has begun it is what is left.
     """
-    source, _, _ = _open_data(recipe, dataset, data_dir, download)
+    source, _, pair = _open_data(recipe, dataset, data_dir, download)
     path = pathlib.Path(model_dir or f"runs/{recipe.name}")
     progress = checkpoint.find_progress(path / "checkpoints")
     encoder = None
     if init_from is not None and progress == checkpoint.Progress():
         encoder = registry.find_saved_model(init_from, trust_model)
     recipe = _settle(recipe, source, strategy, path, encoder)
-    assembled = recipe.assemble(source, strategy, recipe.make_center_view())
-    parts, num_steps = assembled.parts, assembled.num_steps
-    if progress.epoch >= parts.epochs:
-        plan.log_finished(path, parts.epochs)
+    center_view = recipe.make_center_view()
+    monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
+    assembled = recipe.assemble(source, strategy, center_view)
+    if progress.epoch >= assembled.parts.epochs:
+        plan.log_finished(path, assembled.parts.epochs)
         return
     plan.log_training(assembled)
     plan.log_resumption(path, progress)
     pace = step_clock.measure(assembled)
-    steps_left = (parts.epochs - progress.epoch) * num_steps - progress.step
-    pace.announce(parts.epochs - progress.epoch - 1, steps_left, parts.global_batch_size)
+    time_left.announce(pace, assembled, monitors, progress)
 
 
 def _settle(recipe, source, strategy, path, encoder):

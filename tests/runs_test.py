@@ -1,6 +1,5 @@
 """What a run hands on: the recipe is a stand-in of plain Python, and nothing is trained."""
 
-import datetime
 from unittest import mock
 
 import numpy as np
@@ -14,7 +13,7 @@ from csml_tf.data import catalog
 from csml_tf.data.sources import file_scan, folder_scan, memory, splits
 from csml_tf.errors import InputError
 from csml_tf.export import model_card
-from csml_tf.training import checkpoint, plan, step_clock
+from csml_tf.training import checkpoint, plan, step_clock, time_left
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.run_directory import RunDirectory
 from tests.data.sources import image_files
@@ -171,12 +170,12 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(card["curve"], 1)
 
     @parameterized.parameters(
-        (Progress(), "to go, until", 10 * 20, 9),
-        (Progress(3), "Going on from .* after epoch 3.", 7 * 20, 6),
-        (Progress(3, step=5), "Going on from .* after step 5 of epoch 4.", 7 * 20 - 5, 6),
-        (Progress(10), "is finished: 10 epochs are done.", None, None),
+        (Progress(), "The end", True),
+        (Progress(3), "Going on from .* after epoch 3.", True),
+        (Progress(3, step=5), "Going on from .* after step 5 of epoch 4.", True),
+        (Progress(10), "is finished: 10 epochs are done.", False),
     )
-    def test_dry_run_is_of_what_is_left(self, progress, said, steps_left, epochs_left):
+    def test_dry_run_is_of_what_is_left(self, progress, said, is_timed):
         self.addCleanup(logging.set_verbosity, logging.get_verbosity())
         logging.set_verbosity(logging.INFO)
         assembled = mock.Mock(num_steps=20)
@@ -186,6 +185,9 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         with (
             mock.patch.object(checkpoint, "find_progress", return_value=progress) as find,
             mock.patch.object(step_clock, "measure", return_value=pace) as measure,
+            mock.patch.object(
+                time_left, "announce", side_effect=lambda *_: logging.info("The end")
+            ) as announce,
             mock.patch.object(plan, "log_training"),
             self.assertLogs(level="INFO") as logs,
         ):
@@ -193,12 +195,14 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         find.assert_called_once_with(self.directory / "checkpoints")
         lines = "\n".join(record.getMessage() for record in logs.records)
         self.assertRegex(lines, said)
-        self.assertEqual(measure.called, steps_left is not None)
-        if steps_left is None:
-            return
-        left = datetime.timedelta(seconds=2 * steps_left + 30 * epochs_left)
-        self.assertIn(f"{left} (h:mm:ss) to go", lines)
-        self.assertEqual("Going on" in lines, progress != Progress())
+        self.assertEqual(measure.called, is_timed)
+        if is_timed:
+            ((train, test),) = announce.call_args.args[2]
+            self.assertEqual((len(train), len(test)), (1438, 359))
+            self.assertEqual(announce.call_args.args, (pace, assembled, [(train, test)], progress))
+        else:
+            announce.assert_not_called()
+        self.assertEqual("Going on" in lines, progress not in (Progress(), Progress(10)))
 
     def test_default_directory(self):
         recipe = self.make_recipe()

@@ -28,6 +28,11 @@ class _Evaluation:
         self._test_source = test_source
         self._center_view = center_view
 
+    @property
+    def num_images(self) -> int:
+        """How many images are encoded for an accuracy."""
+        return len(self._train_source) + len(self._test_source)
+
     def _describe_images(self, use):
         """View and sources in words; `use` says what the training images do."""
         train, test = (
@@ -157,6 +162,11 @@ class _Monitor:
         self._evaluation = evaluation
         self._every_epochs = every_epochs
 
+    @property
+    def num_images(self) -> int:
+        """How many images are encoded for a measurement."""
+        return self._evaluation.num_images
+
     def is_due(self, finished_epochs: int, epochs: int) -> bool:
         """Whether to measure after this many epochs."""
         if not self._every_epochs:
@@ -217,6 +227,11 @@ class KnnBaselines:
     def __init__(self, evaluation, every_epochs=1):
         self._evaluation = evaluation
         self._every_epochs = every_epochs
+
+    @property
+    def num_images(self) -> int:
+        """How many images are encoded for all of them."""
+        return self._evaluation.num_images * (len(baselines.make_plain()) + baselines.DRAWS)
 
     def is_due(self, finished_epochs: int, epochs: int) -> bool:
         """Whether kNN is measured after this many epochs, and was not before."""

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from csml_tf import errors
-from csml_tf.training import forward_units, health, workers
+from csml_tf.training import forward_units, health, time_left, workers
 from csml_tf.training.assembly import Assembly
 from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.checkpoint import Progress, RunCheckpoint
@@ -127,7 +127,7 @@ class Epoch:
             )
         guard.check()
         anchors = num_steps * parts.global_batch_size
-        units = forward_units.per_image(model, assembled.augmentations)
+        units = forward_units.per_image(model, assembled.augmentations, epoch)
         return {
             **model.mean_losses,
             "images_per_sec": bar.images_per_sec,
@@ -138,10 +138,9 @@ class Epoch:
 
     def _announce_end(self, pace):
         assembled = self._assembled
-        parts, model = assembled.parts, assembled.model
-        steps_left = parts.epochs * assembled.num_steps - int(model.optimizer.iterations.numpy())
-        epochs_left = parts.epochs - 1 - int(model.epoch.numpy())
-        pace.announce(epochs_left, steps_left, parts.global_batch_size)
+        steps = int(assembled.model.optimizer.iterations.numpy())
+        progress = Progress(*divmod(steps, assembled.num_steps))
+        time_left.announce(pace, assembled, self._monitors, progress)
 
     def _report(self, row):
         """One epoch's figures, to metrics.jsonl, to TensorBoard and to the log."""

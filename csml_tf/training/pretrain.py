@@ -48,8 +48,8 @@ def run(
         center_view: `augment.center_view.CenterView`, for mining.
         settings: function of no arguments, called when everything is built, that
             returns the configuration as text, for `RunDirectory.claim`.
-        monitors: objects with `is_due(finished_epochs, epochs)` and
-            `measure(encoder)`, which returns {name: number} for the metrics.
+        monitors: objects with `is_due(finished_epochs, epochs)`, `measure(encoder)`, which
+            returns {name: number} for the metrics, and `num_images`, which it encodes for that.
         initialize: function of the new model, which may set its weights before the first step;
             None leaves them random.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import functools
 import statistics
 import time
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from typing import Callable
 
 import tensorflow as tf
-from absl import logging
 
 from csml_tf.training import workers
 from csml_tf.training.assembly import Assembly
@@ -34,27 +32,12 @@ class Pace:
         step_s: seconds of a step.
         between_epochs_s: seconds from an epoch's last step to the next one's first, for input and
             checkpoint; accuracy and mining left out.
+        epoch: from 0, the last that was timed.
     """
 
     step_s: float
     between_epochs_s: float = 0.0
-
-    def announce(self, epochs_left: int, steps_left: int, anchors: int) -> None:
-        """Logs how long the run takes from now on, and when it will end.
-
-        Args:
-            epochs_left: after the present one.
-            steps_left: of the whole run.
-            anchors: of a step.
-        """
-        left_s = self.step_s * steps_left + self.between_epochs_s * epochs_left
-        left = datetime.timedelta(seconds=round(left_s))
-        logging.info(
-            "%.0f images/s, and %.1f s between epochs: %s (h:mm:ss) to go, until %s; accuracy and "
-            "mining come on top.",
-            *(anchors / self.step_s, self.between_epochs_s, left),
-            f"{datetime.datetime.now() + left:%Y-%m-%d %H:%M}",
-        )
+    epoch: int = 0
 
 
 class StepClock(tf.keras.callbacks.Callback):
@@ -95,6 +78,7 @@ class StepClock(tf.keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         """The next step is an epoch's first."""
         self._is_first = True
+        self._epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         """Adds a step."""
@@ -113,7 +97,8 @@ class StepClock(tf.keras.callbacks.Callback):
             step_s = statistics.fmean(self._steps or self._between)
             # The first step of the epoch is in it.
             between_s = statistics.median(self._between or [step_s]) - step_s
-            self._when_known(Pace(step_s, max(0.0, between_s) if self._steps else 0.0))
+            between_s = max(0.0, between_s) if self._steps else 0.0
+            self._when_known(Pace(step_s, between_s, self._epoch))
 
     def _is_enough(self):
         num_timed = len(self._steps) + len(self._between)

@@ -1,4 +1,5 @@
 import types
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -109,6 +110,13 @@ class KnnMonitorTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn(f"k=5, temperature=0.1, layer={layer}", row["knn_protocol"])
         self.assertGreater(row["knn_seconds"], 0)
 
+    def test_counts_what_it_encodes(self):
+        encode = mock.Mock(side_effect=features.flatten)
+        monitor = monitors.KnnMonitor(self.evaluation)
+        monitor.measure(types.SimpleNamespace(pooled_features=encode))
+        encoded = sum(len(call.args[0]) for call in encode.call_args_list)
+        self.assertEqual((monitor.num_images, encoded), (150, 150))
+
     def test_rejects(self):
         with self.assertRaisesRegex(ValueError, "layer must be one of"):
             monitors.KnnMonitor(self.evaluation, "stage4")
@@ -130,6 +138,11 @@ class KnnBaselinesTest(tf.test.TestCase):
             due = [e for e in range(1, epochs + 1) if monitor.baselines().is_due(e, epochs)]
             self.assertEqual(due, expected)
             self.assertTrue(monitor.is_due(*expected, epochs))
+
+    def test_counts_what_it_encodes(self):
+        """By pixels, by colors, and by untrained weights three times."""
+        baselines = monitors.KnnBaselines(self.evaluation)
+        self.assertEqual(baselines.num_images, 5 * sum(map(len, self.sources)))
 
     def test_measures(self):
         encoder = tiny_run.make_encoder()

@@ -20,7 +20,8 @@ class ForwardUnitsTest(parameterized.TestCase):
         ({"query_kinds": ("image",)}, 3 + 2),
         ({"pairs": True}, 2 * 3 + 1),
         ({"pairs": True, **NEIGHBORS}, 3 + 1),
-        ({"cutmix_warmup_epochs": 1}, 2 * 3 + 2),  # In epoch 0.
+        ({"cutmix_warmup_epochs": 8}, 2 * 3 + 2),
+        ({"cutmix_warmup_epochs": 7}, 3 * 3 + 2),
         # Of half the side, so a quarter of the work.
         ({"num_small_views": 6, **MOCO}, 3 + 1 + 6 * 3 / 4),
     )
@@ -45,7 +46,7 @@ class ForwardUnitsTest(parameterized.TestCase):
         augmentations = {
             name: types.SimpleNamespace(image_size=size) for name, size in sizes.items()
         }
-        self.assertEqual(forward_units.per_image(model, augmentations), expected)
+        self.assertEqual(forward_units.per_image(model, augmentations, epoch=7), expected)
 
 
 if __name__ == "__main__":
