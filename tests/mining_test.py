@@ -48,6 +48,18 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
             self.assertNotIn(i, row)
             self.assertLen(set(row), 5)
 
+    def test_rows_shared_by_workers(self):
+        source = memory.MemorySource(IMAGES[:15])  # Of copies either may come first.
+        options = (self.encoder, source, self.view, 3)
+        parts = [slice(0, 5), slice(5, 6), slice(6, 15)]
+
+        def share_rows(num_rows, search):
+            self.assertEqual(num_rows, 15)
+            return np.concatenate([search(rows) for rows in parts])
+
+        actual = mining.mine_neighbors(*options, share_rows=share_rows)
+        self.assertAllEqual(actual, mining.mine_neighbors(*options))
+
     def test_the_encoder_stays_as_it_is(self):
         before = self.encoder.get_weights()
         mining.mine_neighbors(self.encoder, memory.MemorySource(IMAGES), self.view, 5)

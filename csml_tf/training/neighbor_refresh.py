@@ -1,8 +1,8 @@
 """When the neighbors are mined, and what is logged about them."""
 
+import functools
 import time
 
-import numpy as np
 import tensorflow as tf
 from absl import logging
 
@@ -63,11 +63,12 @@ class NeighborRefresh:
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
+        strategy = tf.distribute.get_strategy()
+        share_rows = functools.partial(workers.share_rows, strategy)
         current = mining.mine_neighbors(
-            encoder, self._source, self._center_view, self._num_neighbors
+            *(encoder, self._source, self._center_view, self._num_neighbors),
+            share_rows=None if workers.is_alone(strategy) else share_rows,
         )
-        # Every worker has mined; machines of two kinds may round differently.
-        current = workers.share(tf.distribute.get_strategy(), current.astype(np.int32))
         logs = {
             "mining_seconds": time.perf_counter() - started,
             "mined_images": len(self._source),

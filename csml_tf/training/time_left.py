@@ -47,7 +47,7 @@ def seconds(pace: Pace, assembled: Assembly, monitors: Sequence[Any], progress: 
         images += len(assembled.source) * sum(map(assembled.refresh.is_due, left))
     steps_units += _UNITS_OF_AN_ENCODED_IMAGE * images / parts.global_batch_size
     steps_s = pace.step_s * steps_units / units(pace.epoch)
-    return steps_s + pace.between_epochs_s * (len(left) - 1) + _EXPORT_S
+    return steps_s + pace.between_epochs_s * max(0, len(left) - 1) + _EXPORT_S
 
 
 def announce(pace: Pace, assembled: Assembly, monitors: Sequence[Any], progress: Progress) -> None:

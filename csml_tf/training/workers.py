@@ -86,6 +86,30 @@ def share(strategy, value):
     return _on_replicas(strategy, cross_replica.total)(own).numpy()
 
 
+def share_rows(strategy, num_rows, compute):
+    """A table of which each replica's worker computes a part of the rows, on every worker.
+
+    Args:
+        strategy: `tf.distribute.Strategy`.
+        num_rows: of the table.
+        compute: function of a slice of the rows to these, [rows, columns] int32.
+
+    Returns:
+        [num_rows, columns] int32, the same on all workers.
+    """
+
+    def own(context):
+        replica, replicas = context.replica_id_in_sync_group, context.num_replicas_in_sync
+        rows = slice(num_rows * replica // replicas, num_rows * (replica + 1) // replicas)
+        found = np.asarray(compute(rows), np.int32)
+        table = np.zeros([num_rows, found.shape[1]], np.int32)
+        table[rows] = found
+        return tf.constant(table)
+
+    own = strategy.experimental_distribute_values_from_function(own)
+    return _on_replicas(strategy, cross_replica.total)(own).numpy()
+
+
 def share_number(strategy, find):
     """The number that the first worker's `find()` returns, on every worker."""
     number = find() if strategies.is_chief(strategy) else 0

@@ -293,6 +293,48 @@ for _base, _values in BASES.items():
     for _name, _own in zip((f"r50_{_base}", f"r18_cifar10_{_base}"), _values):
         VALUES[f"{_name}.gin"] = _own
         VALUES[f"{_name}_csml.gin"] = {**_own, **CSML}
+# Photographs at 64 px: equal but for the base method and what it is asked about.
+PHOTOGRAPHS = {
+    **SMALL,
+    "pretrain.epochs": 50,
+    "pretrain.global_batch_size": 256,
+    "make_resnet.width": 16,
+    "make_resnet.stem": "imagenet",
+    "ViewAugmentation.image_size": 64,
+    "ViewAugmentation.crop_scale": (0.2, 1.0),
+    "ViewAugmentation.mean": (0.485, 0.456, 0.406),
+    "ViewAugmentation.std": (0.229, 0.224, 0.225),
+    "CenterView.image_size": 64,
+    "CenterView.mean": (0.485, 0.456, 0.406),
+    "KnnEvaluation.k": None,
+}
+del PHOTOGRAPHS["DATASET"]
+PHOTOGRAPHS_CSML = {
+    **CSML,
+    "CrossSamples.pairs": True,
+    "CrossSamples.positive_weights": (0.8, 0.2),
+    "CrossSamples.neighbor_warmup_epochs": 40,
+    "CrossSamples.cutmix_warmup_epochs": 40,
+    "NeighborRefresh.every_epochs": 40,
+}
+ON_PHOTOGRAPHS = {
+    "moco_v2": {
+        "pretrain.learning_rate_per_256_images": 0.06,
+        "MoCo.num_negatives": 2048,
+        "MoCo.ema_decay": 0.99,
+        "MoCo.temperature": 0.1,
+        "make_resnet.bn_groups": 8,
+    },
+    "simclr": {"SimCLR.temperature": 0.5, "make_batch_norm_head.last_batch_norm": None},
+    "byol": {"BYOL.ema_decay": 0.99},
+    "moco_v3": {"MoCoV3.temperature": 0.2},
+    "swav": {"SwAV.num_prototypes": 128, "SwAV.queue_length": 0},
+}
+for _base, _own in ON_PHOTOGRAPHS.items():
+    _own = {**PHOTOGRAPHS, **_own}
+    VALUES[f"photographs/{_base}.gin"] = _own
+    VALUES[f"photographs/{_base}_levels.gin"] = _own
+    VALUES[f"photographs/{_base}_csml.gin"] = {**_own, **PHOTOGRAPHS_CSML}
 # What 9,469 images of 96 px get in half an hour on two CPU cores: what has been measured, of 100.
 PHOTOS = {
     **MOCO,
@@ -324,6 +366,7 @@ HEADS = {
     "ablation/neighbors.gin": LAST_HEAD,
     "ablation/cutmix.gin": LAST_HEAD,
     "ablation/cross_samples.gin": LAST_HEAD,
+    **{f"photographs/{base}_levels.gin": TWO_HEADS for base in ON_PHOTOGRAPHS},
 }
 
 

@@ -39,6 +39,7 @@ class SecondsTest(parameterized.TestCase):
         (Progress(), 10 * 20 * 0.4 + 9 * 3.0),
         (Progress(4, 5), (5 * 20 + 15) * 0.4 + 5 * 3.0),
         (Progress(9, 19), 0.4),
+        (Progress(10), 0.0),
     )
     def test_steps_and_what_lies_between_epochs(self, progress, expected):
         actual = time_left.seconds(PACE, make_assembled(**MOCO), [], progress)

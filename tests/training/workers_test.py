@@ -44,12 +44,27 @@ class CheckSameStateTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(RuntimeError, f"The {name} of replica 2 is not that of"):
             workers.check_same_state(strategy, variables)
 
+
+class ShareTest(tf.test.TestCase, parameterized.TestCase):
     def test_same_settings_in_one_process(self):
         workers.check_same_settings(make_strategy(), "EPOCHS = 3")
 
     def test_one_process_shares_with_itself(self):
         table = np.arange(6, dtype=np.int32).reshape([3, 2])
         self.assertAllEqual(workers.share(make_strategy(), table), table)
+
+    @parameterized.parameters(2, 4)
+    def test_rows_of_all_replicas(self, replicas):
+        """7 rows, which no number of replicas divides; each is computed once."""
+        table = np.random.default_rng(0).integers(0, 99, [7, 3]).astype(np.int32)
+        computed = []
+
+        def compute(rows):
+            computed.extend(range(rows.start, rows.stop))
+            return table[rows]
+
+        self.assertAllEqual(workers.share_rows(make_strategy(replicas), 7, compute), table)
+        self.assertEqual(computed, [*range(7)])
 
 
 if __name__ == "__main__":
