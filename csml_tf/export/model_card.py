@@ -131,12 +131,13 @@ def describe_files(folder):
 
 def describe(card):
     """The card for people, in Markdown."""
-    licence = card.get("licence", NOT_STATED)
+    name, licence = card.get("id", "encoder"), card.get("licence", NOT_STATED)
     lines = []
     if card.get("format") in site_card.FORMATS:
         stated = None if licence == NOT_STATED else licence
-        lines += [*site_card.front_matter(card["format"], stated), ""]
-    lines += [f"# {card.get('id', 'encoder')}", ""]
+        data, metrics = card.get("data", "not recorded"), card.get("metrics") or []
+        lines += [*site_card.front_matter(card["format"], stated, name, data, metrics), ""]
+    lines += [f"# {name}", ""]
     lines += ["An image encoder, pretrained without labels by csml_tf.", "", *usage.describe(card)]
     lines += ["## What goes in and comes out", "", _describe_images(card), ""]
     lines += ["## What it is", "", "| | |", "|---|---|"]

@@ -13,15 +13,19 @@ _LICENCES = {
 }
 
 
-def front_matter(format_, licence):
+def front_matter(format_, licence, name, data, metrics):
     """The lines of the YAML, those that enclose it included.
 
     Args:
         format_: one of `FORMATS`.
         licence: of the weights; None where it is not stated.
+        name: of the model.
+        data: name of the training images, on whose held-out part it was measured.
+        metrics: a card's, list of {"name", "value", "protocol"}.
 
     Example:
-        >>> for line in front_matter("hub", "MIT"):
+        >>> knn = {"name": "kNN top-1", "value": 0.5714, "protocol": "k=200"}
+        >>> for line in front_matter("hub", "MIT", "small", "cifar10", [knn]):
         ...     print(line)
         ---
         license: mit
@@ -32,6 +36,18 @@ def front_matter(format_, licence):
         - self-supervised-learning
         - csml_tf
         - tf-hub
+        model-index:
+        - name: "small"
+          results:
+          - task:
+              type: image-classification
+            dataset:
+              name: "cifar10"
+              type: "cifar10"
+            metrics:
+            - type: accuracy
+              value: 0.5714
+              name: "kNN top-1 (k=200)"
         ---
     """
     library, others = _LIBRARIES[format_]
@@ -43,8 +59,24 @@ def front_matter(format_, licence):
         "pipeline_tag: image-feature-extraction",
         "tags:",
         *(f"- {tag}" for tag in tags),
+        *_describe_results(name, data, metrics),
         "---",
     ]
+
+
+def _describe_results(name, data, metrics):
+    """The figures as Hugging Face's search reads them; no line where there are none."""
+    if not metrics:
+        return []
+    name, data = _quote(name), _quote(data)
+    lines = ["model-index:", f"- name: {name}", "  results:"]
+    lines += ["  - task:", "      type: image-classification"]
+    lines += ["    dataset:", f"      name: {data}", f"      type: {data}", "    metrics:"]
+    for metric in metrics:
+        title = _quote(f"{metric['name']} ({metric['protocol']})")
+        lines += ["    - type: accuracy", f"      value: {metric['value']:.4g}"]
+        lines.append(f"      name: {title}")
+    return lines
 
 
 def _describe_licence(licence):
@@ -52,4 +84,9 @@ def _describe_licence(licence):
         return ["license: unknown"]
     if licence.lower() in _LICENCES:
         return [f"license: {licence.lower()}"]
-    return ["license: other", f"license_name: {json.dumps(licence)}"]
+    return ["license: other", f"license_name: {_quote(licence)}"]
+
+
+def _quote(text):
+    """A text as YAML takes it, whatever it holds."""
+    return json.dumps(text, ensure_ascii=False)

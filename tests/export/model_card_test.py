@@ -1,6 +1,7 @@
 import hashlib
 import json
 
+import yaml
 from absl.testing import absltest, parameterized
 
 from csml_tf.errors import InputError
@@ -91,6 +92,28 @@ class ModelCardTest(parameterized.TestCase):
     def test_licence(self):
         self.assertEqual(self.write()["licence"], "not stated")
         self.assertEqual(self.write(licence="CC-BY-4.0")["licence"], "CC-BY-4.0")
+
+    def front_matter(self, **changes):
+        """What a site reads of README.md, by a YAML library."""
+        self.write(format="hub", **changes)
+        return next(yaml.safe_load_all((self.folder / "README.md").read_text()))
+
+    def test_sites_read_the_figures(self):
+        name, data = 'r18: "birds" 🐦', "folder:my birds/'d: # 2"
+        metrics = [*CARD["metrics"], model_card.metric("linear top-1", 0.5, "100 epochs: SGD")]
+        found = self.front_matter(id=name, data=data, metrics=metrics, licence='"Mine": ü 🐦')
+        self.assertEqual((found["license"], found["license_name"]), ("other", '"Mine": ü 🐦'))
+        (index,) = found["model-index"]
+        (result,) = index["results"]
+        self.assertEqual((index["name"], result["dataset"]["name"]), (name, data))
+        self.assertEqual(result["task"], {"type": "image-classification"})
+        self.assertEqual([each["value"] for each in result["metrics"]], [0.4437, 0.5])
+        names = [each["name"] for each in result["metrics"]]
+        first = "kNN top-1 (k=200, temperature=0.1)"
+        self.assertEqual(names, [first, "linear top-1 (100 epochs: SGD)"])
+
+    def test_sites_read_no_figures_where_there_are_none(self):
+        self.assertNotIn("model-index", self.front_matter(metrics=[]))
 
     def test_plain_values_only_in_the_file(self):
         self.write(recipe={"MODEL": object})
