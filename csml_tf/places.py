@@ -1,13 +1,59 @@
-"""Paths as people write them on a command line or in a notebook."""
+"""Paths and URLs as people write them on a command line or in a notebook."""
 
+from __future__ import annotations
+
+import contextlib
 import os
 import pathlib
-from typing import Union
+import posixpath
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any, Union
 
 from csml_tf.errors import InputError
 
 _FOLDER = "folder:"
 _PATTERN_SIGNS = "*?[\\"
+# One letter is a disk of Windows.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
+
+def is_url(path: Union[str, os.PathLike]) -> bool:
+    """Whether a place is on an object store, or on what else has URLs.
+
+    Example:
+        >>> is_url("gs://bucket/runs"), is_url("runs"), is_url("folder:gs://bucket/photos")
+        (True, False, False)
+    """
+    return _URL.match(os.fsdecode(path)) is not None
+
+
+def at(*parts: Union[str, os.PathLike]) -> Any:
+    """What opens a place: `pathlib.Path`, or `url_path.UrlPath`, which does the same for a URL.
+
+    Raises:
+        InputError: if TensorFlow knows no such kind of URL.
+    """
+    if not is_url(parts[0]):
+        return pathlib.Path(*parts)
+    from csml_tf import url_path  # Here, since it needs TensorFlow.
+
+    return url_path.UrlPath(*parts)
+
+
+def check_local(path: Union[str, os.PathLike], what: str) -> None:
+    """Raises `InputError` for a URL, where only files on a disk are of use.
+
+    Args:
+        path: as it was given.
+        what: it is of, for the error: "--checkpoint".
+    """
+    if is_url(path):
+        raise InputError(
+            f"{what} {os.fspath(path)} is a URL, and this takes files on a disk only: copy it "
+            "there, and give the copy."
+        )
 
 
 def expand(path: Union[str, os.PathLike], what: str = "The path") -> str:
@@ -46,6 +92,61 @@ def expand_home(path: Union[str, os.PathLike]) -> str:
     return prefix + os.path.expanduser(path[len(prefix) :])
 
 
+def find(path: str) -> str:
+    """The place that images are read from: `~` is the home folder, a URL ends without a slash.
+
+    A store takes "gs://bucket/a//b" and "gs://bucket/a/../b" for names of their own.
+    """
+    if not is_url(path):
+        return os.path.expanduser(path)
+    scheme, _, rest = path.partition("://")
+    return f"{scheme}://{posixpath.normpath(rest)}"
+
+
+def absolute(path: str) -> str:
+    """A path from the root on, for a message; a URL as it is."""
+    return path if is_url(path) else os.path.abspath(path)
+
+
+def is_file(path: str) -> bool:
+    """Whether there is a file, on a disk or at a URL."""
+    return at(path).is_file() if is_url(path) else os.path.isfile(path)
+
+
+def is_folder(path: str) -> bool:
+    """Whether there is a folder, on a disk or at a URL."""
+    return at(path).is_dir() if is_url(path) else os.path.isdir(path)
+
+
+def remove_folder(folder: Any) -> None:
+    """Removes a folder, by its path or what `at` gives, and all in it; what stays is no error."""
+    if not is_url(folder):
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        at(folder).rmtree()
+
+
+def common_folder(folders: Sequence[str]) -> str:
+    """The nearest folder that holds all of some.
+
+    Args:
+        folders: absolute paths, or URLs as `find` gives them.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if not any(map(is_url, folders)):
+        return os.path.commonpath(folders)
+    parts = os.path.commonprefix([folder.split("/") for folder in folders])
+    if len(parts) < 3:
+        raise InputError(
+            f"{folders[0]} and {folders[-1]} lie in no bucket together, so they are no one data "
+            "set: copy one to where the other is."
+        )
+    return "/".join(parts)
+
+
 def check_no_pattern(path: Union[str, os.PathLike], what: str) -> None:
     """Raises `InputError` for a place that TensorFlow would write to, and not find again.
 
@@ -70,5 +171,7 @@ def cache_home() -> pathlib.Path:
 
 def is_inside(path: Union[str, os.PathLike], folder: Union[str, os.PathLike]) -> bool:
     """Whether a path is a folder or lies somewhere below it, links followed."""
+    if is_url(path) or is_url(folder):
+        return f"{find(os.fspath(path))}/".startswith(f"{find(os.fspath(folder))}/")
     path, folder = pathlib.Path(path).resolve(), pathlib.Path(folder).resolve()
     return path == folder or folder in path.parents

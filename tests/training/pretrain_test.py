@@ -39,19 +39,6 @@ class Monitor:
         return {"knn_top1": 0.5}
 
 
-def signal_after_step(epoch, step):
-    """Within it the process gets a SIGTERM while that step, both from 0, is made."""
-    original = TrainingBar.on_train_batch_end
-
-    def send(bar, batch, logs=None):
-        original(bar, batch, logs)
-        assert tf.is_tensor(logs["loss"]), "Keras reads it from the device in every step."
-        if (bar._epoch, bar._step) == (epoch, step + 1):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return mock.patch.object(TrainingBar, "on_train_batch_end", send)
-
-
 def clock_that_is_set_back():
     """Within it each look at the wall clock is an hour before the last."""
     now = itertools.count(2e9, -3600.0)
@@ -80,7 +67,7 @@ class ResumeTest(tf.test.TestCase):
         handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         with clock_that_is_set_back():
             # After the mining of epoch 1, which is not repeated.
-            with signal_after_step(0, 1):
+            with tiny_run.signal_after_step(0, 1):
                 self.interrupt(
                     directory,
                     r"^Stopped by SIGTERM at step 2 of epoch 1: repeat the command to go on\.$",
@@ -95,7 +82,7 @@ class ResumeTest(tf.test.TestCase):
             for age, path in enumerate(sorted(directory.glob("checkpoints/ckpt-*"))):
                 os.utime(path, (1e9 - age, 1e9 - age))
             # In the last step of an epoch, which needs nothing more.
-            with signal_after_step(1, 2):
+            with tiny_run.signal_after_step(1, 2):
                 logs = self.interrupt(
                     directory, "^Stopped by SIGTERM after epoch 2: repeat", [Monitor()]
                 )
@@ -144,7 +131,7 @@ class ResumeTest(tf.test.TestCase):
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
         )
         directory = tiny_run.make_temp_dir(self.addCleanup)
-        with signal_after_step(1, 1), self.assertRaises(Stopped):
+        with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
             tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
         tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
         expected, actual = run_state.load(self.whole), run_state.load(directory)
@@ -166,7 +153,7 @@ class ResumeTest(tf.test.TestCase):
         expected = run_state.load(self.whole)
         for first, second in ((strategy, None), (None, strategy)):
             directory = tiny_run.make_temp_dir(self.addCleanup)
-            with signal_after_step(1, 1), self.assertRaises(Stopped):
+            with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
                 tiny_run.run(directory, EPOCHS, [Monitor()], strategy=first)
             tiny_run.run(directory, EPOCHS, [Monitor()], strategy=second)
             actual = run_state.load(directory)
@@ -178,7 +165,7 @@ class ResumeTest(tf.test.TestCase):
     def test_float16_goes_on_with_its_loss_scale(self):
         whole, directory = (tiny_run.make_temp_dir(self.addCleanup) for _ in range(2))
         tiny_run.run(whole, EPOCHS, precision="mixed_float16")
-        with signal_after_step(1, 1), self.assertRaises(Stopped):
+        with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
             tiny_run.run(directory, EPOCHS, precision="mixed_float16")
         tiny_run.run(directory, EPOCHS, precision="mixed_float16")
         expected, actual = run_state.load(whole), run_state.load(directory)
@@ -277,7 +264,7 @@ class ResumeTest(tf.test.TestCase):
         with self.assertRaises(Called):
             tiny_run.run(directory, EPOCHS, initialize=initialize)
         for step, function in ((0, lambda model: None), (1, initialize)):
-            with signal_after_step(0, step), self.assertRaises(Stopped):
+            with tiny_run.signal_after_step(0, step), self.assertRaises(Stopped):
                 tiny_run.run(directory, EPOCHS, initialize=function)
 
     def test_trains(self):
