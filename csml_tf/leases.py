@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from typing import Any, Optional, Union
+from typing import Any
 
 from absl import logging
 
@@ -24,7 +24,7 @@ SETTLE_S = 2.0
 
 
 @contextlib.contextmanager
-def hold(directory: Union[str, os.PathLike], flag: str = "--model_dir") -> Iterator[None]:
+def hold(directory: str | os.PathLike, flag: str = "--model_dir") -> Iterator[None]:
     """Keeps other processes out of a folder on a store while the block runs.
 
     The file `lock` says who holds the folder and when that process was last alive, which it
@@ -112,7 +112,7 @@ class _Lease:
             f"choose another {flag}; if it has died, its lease ends in {left:.0f} seconds."
         )
 
-    def _read(self) -> Optional[dict[str, Any]]:
+    def _read(self) -> dict[str, Any] | None:
         """What the file says; None where there is none that can be read."""
         try:
             content = json.loads(self._path.read_bytes())

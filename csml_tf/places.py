@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pathlib
 import posixpath
 import re
 import shutil
 from collections.abc import Sequence
-from typing import Any, Union
+from typing import Any
 
 from csml_tf.errors import InputError
 
@@ -19,7 +20,7 @@ _PATTERN_SIGNS = "*?[\\"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
-def is_url(path: Union[str, os.PathLike]) -> bool:
+def is_url(path: str | os.PathLike) -> bool:
     """Whether a place is on an object store, or on what else has URLs.
 
     Example:
@@ -29,7 +30,7 @@ def is_url(path: Union[str, os.PathLike]) -> bool:
     return _URL.match(os.fsdecode(path)) is not None
 
 
-def at(*parts: Union[str, os.PathLike]) -> Any:
+def at(*parts: str | os.PathLike) -> Any:
     """What opens a place: `pathlib.Path`, or `url_path.UrlPath`, which does the same for a URL.
 
     Raises:
@@ -42,7 +43,7 @@ def at(*parts: Union[str, os.PathLike]) -> Any:
     return url_path.UrlPath(*parts)
 
 
-def check_local(path: Union[str, os.PathLike], what: str) -> None:
+def check_local(path: str | os.PathLike, what: str) -> None:
     """Raises `InputError` for a URL, where only files on a disk are of use.
 
     Args:
@@ -56,7 +57,7 @@ def check_local(path: Union[str, os.PathLike], what: str) -> None:
         )
 
 
-def expand(path: Union[str, os.PathLike], what: str = "The path") -> str:
+def expand(path: str | os.PathLike, what: str = "The path") -> str:
     """A path whose "~" stands for the home folder, also behind "folder:".
 
     A shell leaves the "~" of `--model_dir=~/runs` as it is.
@@ -85,7 +86,7 @@ def expand(path: Union[str, os.PathLike], what: str = "The path") -> str:
     return expanded
 
 
-def expand_home(path: Union[str, os.PathLike]) -> str:
+def expand_home(path: str | os.PathLike) -> str:
     """As `expand`, of images: their names may be in any encoding, as the disk has them."""
     path = os.fsdecode(path)
     prefix = _FOLDER if path.startswith(_FOLDER) else ""
@@ -118,6 +119,18 @@ def is_folder(path: str) -> bool:
     return at(path).is_dir() if is_url(path) else os.path.isdir(path)
 
 
+def exists(path: str) -> bool:
+    """Whether there is anything, on a disk or at a URL."""
+    return at(path).exists() if is_url(path) else os.path.exists(path)
+
+
+def folder_of(path: str) -> str:
+    """The folder that a file lies in, as an absolute path without links, or a URL."""
+    if is_url(path):
+        return path.rpartition("/")[0]
+    return os.path.realpath(os.path.dirname(path))
+
+
 def remove_folder(folder: Any) -> None:
     """Removes a folder, by its path or what `at` gives, and all in it; what stays is no error."""
     if not is_url(folder):
@@ -138,7 +151,8 @@ def common_folder(folders: Sequence[str]) -> str:
     """
     if not any(map(is_url, folders)):
         return os.path.commonpath(folders)
-    parts = os.path.commonprefix([folder.split("/") for folder in folders])
+    levels = zip(*(folder.split("/") for folder in folders))
+    parts = [names[0] for names in itertools.takewhile(lambda names: len({*names}) == 1, levels)]
     if len(parts) < 3:
         raise InputError(
             f"{folders[0]} and {folders[-1]} lie in no bucket together, so they are no one data "
@@ -147,7 +161,7 @@ def common_folder(folders: Sequence[str]) -> str:
     return "/".join(parts)
 
 
-def check_no_pattern(path: Union[str, os.PathLike], what: str) -> None:
+def check_no_pattern(path: str | os.PathLike, what: str) -> None:
     """Raises `InputError` for a place that TensorFlow would write to, and not find again.
 
     It takes a path with one of these signs for a pattern when it reads a checkpoint or a model.
@@ -169,7 +183,7 @@ def cache_home() -> pathlib.Path:
     return pathlib.Path(expand_home(os.environ.get("CSML_TF_HOME") or "~/.cache/csml_tf"))
 
 
-def is_inside(path: Union[str, os.PathLike], folder: Union[str, os.PathLike]) -> bool:
+def is_inside(path: str | os.PathLike, folder: str | os.PathLike) -> bool:
     """Whether a path is a folder or lies somewhere below it, links followed."""
     if is_url(path) or is_url(folder):
         return f"{find(os.fspath(path))}/".startswith(f"{find(os.fspath(folder))}/")

@@ -7,7 +7,7 @@ import os
 import pathlib
 import tempfile
 from collections.abc import Iterator
-from typing import Optional, Union
+from typing import Union
 
 from csml_tf import places
 from csml_tf.errors import InputError
@@ -19,7 +19,7 @@ _MARKS = ("csml_tf.json", "saved_model.pb")
 
 
 @contextlib.contextmanager
-def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]:
+def new_file(path: Path, advice: str | None = None) -> Iterator[pathlib.Path]:
     """`whole_files.new_file` of a URL."""
     url = places.at(path)
     with _local_folder() as folder:
@@ -30,7 +30,7 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
 
 
 @contextlib.contextmanager
-def new_folder(directory: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]:
+def new_folder(directory: Path, advice: str | None = None) -> Iterator[pathlib.Path]:
     """`whole_files.new_folder` of a URL.
 
     A store cannot put one folder in another's place at once. While a folder is replaced it lacks

@@ -10,7 +10,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import NamedTuple, Optional, Union
+from typing import NamedTuple
 
 import tensorflow as tf
 
@@ -76,11 +76,21 @@ class UrlPath(pathlib.PurePosixPath):
         """The folders above, the bucket last."""
         return tuple(super().parents)[:-2]
 
+    def resolve(self, strict: bool = False) -> UrlPath:
+        """The path itself: there are no links."""
+        del strict
+        return self
+
     def stat(self) -> Status:
         """Of a file."""
         with _as_os_errors(self):
             found = tf.io.gfile.stat(str(self))
         return Status(found.length, found.mtime_nsec)
+
+    @property
+    def _asked_for(self):
+        """S3 knows its buckets with a slash behind them only."""
+        return str(self) if self.parents else f"{self}/"
 
     def exists(self) -> bool:
         """Whether there is a file or a folder."""
@@ -94,18 +104,18 @@ class UrlPath(pathlib.PurePosixPath):
         """Whether there is a folder."""
         return self._is_folder() is True
 
-    def _is_folder(self) -> Optional[bool]:
+    def _is_folder(self) -> bool | None:
         """By one question to the store; None where nothing is there."""
         try:
             with _as_os_errors(self):
-                return tf.io.gfile.stat(str(self)).is_directory
+                return tf.io.gfile.stat(self._asked_for).is_directory
         except FileNotFoundError:
             return None
 
     def names(self) -> list[str]:
         """What is in this folder, by one listing; with some stores a folder ends in a slash."""
         with _as_os_errors(self):
-            return tf.io.gfile.listdir(str(self))
+            return tf.io.gfile.listdir(self._asked_for)
 
     def iterdir(self) -> Iterator[UrlPath]:
         """What is in this folder."""
@@ -153,17 +163,26 @@ class UrlPath(pathlib.PurePosixPath):
             file.seek(start)
             return file.read(num_bytes)
 
-    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The file as text, whose ends of lines are "\\n"."""
-        return io.TextIOWrapper(self.open(), encoding, errors).read()
+    def read_ends(self, num_first: int, num_last: int) -> tuple[int, bytes, bytes]:
+        """(size of the file in bytes, its first bytes, its last ones); no others are fetched."""
+        with _as_os_errors(self), tf.io.gfile.GFile(str(self), "rb") as file:
+            size = file.size()
+            first = file.read(num_first)
+            file.seek(max(0, size - num_last))
+            return size, first, file.read(num_last)
 
-    def open(self, mode: str = "rb") -> io.BytesIO:
-        """The whole file in memory, to be read as bytes."""
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The file as text, whose lines end as Python has it."""
+        return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding, errors).read()
+
+    def open(self, mode: str = "rb") -> tf.io.gfile.GFile:
+        """The file, to be read as bytes, of which only those asked for are fetched."""
         if mode != "rb":
             raise ValueError(f"{self} is opened to be read as bytes, not with {mode!r}.")
-        return io.BytesIO(self.read_bytes())
+        self.stat()  # TensorFlow would say only later that it is missing, in its own words.
+        return tf.io.gfile.GFile(str(self), mode)
 
-    def upload(self, local: Union[str, os.PathLike]) -> None:
+    def upload(self, local: str | os.PathLike) -> None:
         """Puts a local file here; others see the old file or the new one, never a part."""
         with _as_os_errors(self):
             tf.io.gfile.makedirs(str(self.parent))
@@ -175,7 +194,7 @@ class UrlPath(pathlib.PurePosixPath):
             tf.io.gfile.copy(os.fspath(local), str(temporary))
             tf.io.gfile.rename(str(temporary), str(self), overwrite=True)
 
-    def download(self, local: Union[str, os.PathLike]) -> None:
+    def download(self, local: str | os.PathLike) -> None:
         """Copies the file to a local one."""
         with _as_os_errors(self):
             tf.io.gfile.copy(str(self), os.fspath(local), overwrite=True)
@@ -195,9 +214,9 @@ def _check_scheme(scheme):
         import tensorflow_io  # noqa: F401  # It brings the scheme along.
     except Exception as error:  # What does not fit TensorFlow raises all sorts of errors.
         raise InputError(
-            f"TensorFlow opens {scheme}:// URLs only with the package tensorflow-io, of a version "
-            f"for TensorFlow {tf.__version__} ({first_line(error)}): install it, or give a path "
-            f"or one of {listed}."
+            f"TensorFlow opens {scheme}:// URLs only with the package tensorflow-io, in the version "
+            f"for TensorFlow {tf.__version__} ({first_line(error)}): `pip install "
+            f"'csml_tf[stores]'`, or give a path, or one of {listed}."
         ) from error
     if scheme not in tf.io.gfile.get_registered_schemes():
         raise InputError(f"tensorflow-io brings no {scheme}:// URLs: give a path or {listed}.")
@@ -208,7 +227,9 @@ def _as_os_errors(path):
     try:
         yield
     except tf.errors.NotFoundError as error:
-        raise FileNotFoundError(errno.ENOENT, "there is no such file or folder", str(path)) from error
+        raise FileNotFoundError(
+            errno.ENOENT, "there is no such file or folder", str(path)
+        ) from error
     except (tf.errors.OpError, UnicodeEncodeError) as error:
         # Of several lines of a server's answer, the first says what is wrong.
         raise StoreError(str(path), first_line(error)) from error

@@ -18,6 +18,8 @@ def make_folder(add_cleanup):
 
 def write(path, content=b""):
     """Writes a file, without what is tested."""
+    # Else its folder is there and no listing has it.
+    tf.io.gfile.makedirs(str(path).rpartition("/")[0])
     with tf.io.gfile.GFile(str(path), "wb") as file:
         file.write(content)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import zipfile
 import zlib
@@ -9,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 
 
@@ -91,7 +92,7 @@ class ParquetFile:
 
     def read(self, path):
         """`Rows` of a file."""
-        table = self._arrow.parquet.read_table(path)
+        table = self._arrow.parquet.read_table(_readable(path))
         dim = table.schema.field("features").type.list_size
         values = table.column("features").combine_chunks().flatten().to_numpy()
         bad_paths = json.loads(table.schema.metadata[b"bad_paths"])
@@ -110,7 +111,9 @@ class ParquetFile:
     def read_card(self, path):
         """The card that a file was written with; {} for one from elsewhere."""
         try:
-            return _as_card(self._arrow.parquet.read_schema(path).metadata[b"card"].decode())
+            return _as_card(
+                self._arrow.parquet.read_schema(_readable(path)).metadata[b"card"].decode()
+            )
         except NO_FILE_OF_OURS:
             return {}
 
@@ -164,10 +167,15 @@ NO_FILE_OF_OURS = (
 )
 
 
+def _readable(path):
+    """What pyarrow reads: a path, or a file from a URL in memory."""
+    return io.BytesIO(places.at(path).read_bytes()) if places.is_url(path) else path
+
+
 @contextlib.contextmanager
 def _open_arrays(path):
     """The arrays of an `.npz`; NumPy leaves a damaged one open."""
-    with open(path, "rb") as file, np.load(file) as arrays:
+    with places.at(path).open("rb") as file, np.load(file) as arrays:
         yield arrays
 
 

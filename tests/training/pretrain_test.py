@@ -18,7 +18,6 @@ from csml_tf.errors import InputError
 from csml_tf.training import optim
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
-from csml_tf.training.training_bar import TrainingBar
 from tests.training import run_state, tiny_run
 
 EPOCHS = 3

@@ -7,10 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from csml_tf import leases
-from csml_tf.errors import InputError
-from csml_tf.training import checkpoint, run_directory, saved_neighbors
-from csml_tf.training.checkpoint import RunCheckpoint
-from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training import checkpoint
 from csml_tf.training.stop_signals import Stopped
 from tests import ram_store
 from tests.training import run_state, tiny_run
