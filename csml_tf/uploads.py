@@ -55,10 +55,17 @@ def _replace(url, folder):
     files = sorted(file for file in folder.rglob("*") if file.is_file())
     for file in sorted(files, key=lambda file: file.name in _MARKS):
         (url / file.relative_to(folder).as_posix()).upload(file)
-    new = {file.relative_to(folder).as_posix() for file in files}
-    for older in list(walk(url)):
-        if older not in new:
-            (url / older).unlink(missing_ok=True)
+    _remove_others(url, folder)
+
+
+def _remove_others(url, folder):
+    """Removes what a local folder does not have."""
+    for path in list(url.iterdir()):
+        own = folder / path.name
+        if not own.exists():
+            places.remove_folder(path) if path.is_dir() else path.unlink(missing_ok=True)
+        elif path.is_dir():
+            _remove_others(path, own)
 
 
 def walk(url, prefix: str = "") -> Iterator[str]:

@@ -53,7 +53,7 @@ class UrlPath(pathlib.PurePosixPath):
         *parts: "gs://bucket", "runs", "r50".
 
     Raises:
-        InputError: if TensorFlow knows no such kind of URL.
+        InputError: if TensorFlow knows no such kind of URL, or it is no UTF-8.
 
     Example:
         >>> path = UrlPath("ram://bucket/runs/", "r50")
@@ -63,6 +63,8 @@ class UrlPath(pathlib.PurePosixPath):
 
     def __new__(cls, *parts):
         _check_scheme(os.fspath(parts[0]).partition(":")[0])
+        for part in parts:
+            _check_text(os.fspath(part))
         return super().__new__(cls, *parts)
 
     def __str__(self) -> str:
@@ -214,12 +216,20 @@ def _check_scheme(scheme):
         import tensorflow_io  # noqa: F401  # It brings the scheme along.
     except Exception as error:  # What does not fit TensorFlow raises all sorts of errors.
         raise InputError(
-            f"TensorFlow opens {scheme}:// URLs only with the package tensorflow-io, in the version "
-            f"for TensorFlow {tf.__version__} ({first_line(error)}): `pip install "
+            f"TensorFlow opens {scheme}:// URLs only with the package tensorflow-io, in the "
+            f"version for TensorFlow {tf.__version__} ({first_line(error)}): `pip install "
             f"'csml_tf[stores]'`, or give a path, or one of {listed}."
         ) from error
     if scheme not in tf.io.gfile.get_registered_schemes():
         raise InputError(f"tensorflow-io brings no {scheme}:// URLs: give a path or {listed}.")
+
+
+def _check_text(part):
+    try:
+        part.encode()
+    except UnicodeEncodeError:
+        shown = part.encode(errors="backslashreplace").decode()
+        raise InputError(f"{shown} is not in UTF-8, as the names on a store are.") from None
 
 
 @contextlib.contextmanager
@@ -228,8 +238,8 @@ def _as_os_errors(path):
         yield
     except tf.errors.NotFoundError as error:
         raise FileNotFoundError(
-            errno.ENOENT, "there is no such file or folder", str(path)
+            errno.ENOENT, "there is no such file, folder or bucket", str(path)
         ) from error
-    except (tf.errors.OpError, UnicodeEncodeError) as error:
+    except tf.errors.OpError as error:
         # Of several lines of a server's answer, the first says what is wrong.
         raise StoreError(str(path), first_line(error)) from error

@@ -1,5 +1,6 @@
 """Folders on `ram://`, TensorFlow's file system in the memory of the process."""
 
+import contextlib
 import pathlib
 import uuid
 
@@ -20,8 +21,16 @@ def write(path, content=b""):
     """Writes a file, without what is tested."""
     # Else its folder is there and no listing has it.
     tf.io.gfile.makedirs(str(path).rpartition("/")[0])
+    with contextlib.suppress(tf.errors.NotFoundError):
+        tf.io.gfile.remove(str(path))  # Else it would be written behind what is there.
     with tf.io.gfile.GFile(str(path), "wb") as file:
         file.write(content)
+
+
+def read(path):
+    """A file's content, without what is tested."""
+    with tf.io.gfile.GFile(str(path), "rb") as file:
+        return file.read()
 
 
 def copy(local, folder):
@@ -36,6 +45,5 @@ def files(folder):
     found = {}
     for root, _, names in tf.io.gfile.walk(str(folder)):
         for name in names:
-            with tf.io.gfile.GFile(f"{root}/{name}", "rb") as file:
-                found[f"{root}/{name}".removeprefix(f"{folder}/")] = file.read()
+            found[f"{root}/{name}".removeprefix(f"{folder}/")] = read(f"{root}/{name}")
     return found

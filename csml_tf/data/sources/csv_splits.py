@@ -228,7 +228,7 @@ def _below(directory, path):
     """A path as the table has it, from `directory` on."""
     if places.is_url(directory):
         url = places.find(path if places.is_url(path) else f"{directory}/{path}")
-        if not url.startswith(f"{directory}/"):
+        if path.startswith("/") or not url.startswith(f"{directory}/"):
             raise InputError(
                 f"{path} does not lie below {directory}, the folder of the table that names it: "
                 "put the table above its images, or write whole URLs in all its rows."

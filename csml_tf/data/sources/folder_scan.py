@@ -8,6 +8,7 @@ from csml_tf import places
 from csml_tf.augment import image_kinds
 from csml_tf.data.sources import store_listing
 from csml_tf.data.sources.left_out import LeftOut
+from csml_tf.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib")
 # Of those that Pillow reads: the kind, by what the name ends in.
@@ -200,9 +201,9 @@ def _walk(list_folder, directory, prefix, is_linked, child, visited):
             if key in visited or (is_linked and _holds(path)):
                 child.left_out.add("links to what is there already", prefix)
                 continue
-            (images, names, linked), is_output = _list(
-                list_folder, directory, prefix, child.left_out
-            )
+            found, is_output = _list(list_folder, directory, prefix, child.left_out)
+        except InputError:  # A store that does not answer may do so the next time.
+            raise
         except OSError:
             child.left_out.add("that may not be read", prefix)
             continue
@@ -210,6 +211,7 @@ def _walk(list_folder, directory, prefix, is_linked, child, visited):
         if is_output:
             child.left_out.add("written by csml_tf", prefix)
             continue
+        images, names, linked = found
         if images:
             child.folders.append(Folder(prefix, images, key, is_linked))
         folders.extend(prefix + name + "/" for name in names)
