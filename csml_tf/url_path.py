@@ -18,6 +18,7 @@ from csml_tf.errors import InputError, first_line
 
 # Where a file is there when all of it has come. Elsewhere it grows, and is renamed when whole.
 _PUTS_WHOLE = ("gs", "s3", "az", "oss")
+_BUFFER_BYTES = 2**20
 _EXTRA_SCHEMES = ("s3", "az", "hdfs", "http", "https", "oss", "dfs")  # Of tensorflow-io.
 
 
@@ -177,12 +178,11 @@ class UrlPath(pathlib.PurePosixPath):
         """The file as text, whose lines end as Python has it."""
         return io.TextIOWrapper(io.BytesIO(self.read_bytes()), encoding, errors).read()
 
-    def open(self, mode: str = "rb") -> tf.io.gfile.GFile:
-        """The file, to be read as bytes, of which only those asked for are fetched."""
+    def open(self, mode: str = "rb") -> io.BufferedReader:
+        """The file, to be read as bytes, of which about those asked for are fetched."""
         if mode != "rb":
             raise ValueError(f"{self} is opened to be read as bytes, not with {mode!r}.")
-        self.stat()  # TensorFlow would say only later that it is missing, in its own words.
-        return tf.io.gfile.GFile(str(self), mode)
+        return io.BufferedReader(_RangedFile(self), _BUFFER_BYTES)
 
     def upload(self, local: str | os.PathLike) -> None:
         """Puts a local file here; others see the old file or the new one, never a part."""
@@ -200,6 +200,37 @@ class UrlPath(pathlib.PurePosixPath):
         """Copies the file to a local one."""
         with _as_os_errors(self):
             tf.io.gfile.copy(str(self), os.fspath(local), overwrite=True)
+
+
+class _RangedFile(io.RawIOBase):
+    """A file at a URL, read range by range, with the errors of a disk."""
+
+    def __init__(self, path):
+        super().__init__()
+        self._path = path
+        self._size = path.stat().st_size
+        self._place = 0
+
+    def readable(self):
+        return True
+
+    def seekable(self):
+        return True
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        self._place = offset + {io.SEEK_CUR: self._place, io.SEEK_END: self._size}.get(whence, 0)
+        return self._place
+
+    def tell(self):
+        return self._place
+
+    def readinto(self, buffer):
+        if self._place >= self._size:
+            return 0
+        content = self._path.read_bytes(self._place, len(buffer))
+        buffer[: len(content)] = content
+        self._place += len(content)
+        return len(content)
 
 
 @functools.lru_cache

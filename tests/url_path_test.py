@@ -105,6 +105,14 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
         with file.open() as opened:
             opened.seek(-2, io.SEEK_END)
             self.assertEqual(opened.read(), b"89")
+            self.assertEqual((opened.read(), opened.tell()), (b"", 10))
+            opened.seek(3)
+            opened.seek(1, io.SEEK_CUR)
+            self.assertEqual(opened.read(2), b"45")
+            opened.seek(30)
+            self.assertEqual(opened.read(2), b"")
+        with self.assertRaisesRegex(ValueError, "to be read as bytes, not with 'w'"):
+            file.open("w")
 
     def test_arrays_are_read_in_place(self):
         np.savez(self.local / "x.npz", a=np.arange(5), b=["ant"])

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import zipfile
 import zlib
@@ -92,7 +91,8 @@ class ParquetFile:
 
     def read(self, path):
         """`Rows` of a file."""
-        table = self._arrow.parquet.read_table(_readable(path))
+        with places.at(path).open("rb") as file:
+            table = self._arrow.parquet.read_table(file)
         dim = table.schema.field("features").type.list_size
         values = table.column("features").combine_chunks().flatten().to_numpy()
         bad_paths = json.loads(table.schema.metadata[b"bad_paths"])
@@ -111,9 +111,9 @@ class ParquetFile:
     def read_card(self, path):
         """The card that a file was written with; {} for one from elsewhere."""
         try:
-            return _as_card(
-                self._arrow.parquet.read_schema(_readable(path)).metadata[b"card"].decode()
-            )
+            with places.at(path).open("rb") as file:
+                schema = self._arrow.parquet.read_schema(file)
+            return _as_card(schema.metadata[b"card"].decode())
         except NO_FILE_OF_OURS:
             return {}
 
@@ -165,11 +165,6 @@ NO_FILE_OF_OURS = (
     *(OSError, ValueError, KeyError, TypeError, IndexError, EOFError, RecursionError),
     *(zipfile.BadZipFile, zlib.error, AttributeError),
 )
-
-
-def _readable(path):
-    """What pyarrow reads: a path, or a file from a URL in memory."""
-    return io.BytesIO(places.at(path).read_bytes()) if places.is_url(path) else path
 
 
 @contextlib.contextmanager
