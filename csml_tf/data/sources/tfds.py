@@ -93,6 +93,11 @@ def load_split(builder, name, split):
         None not in shape[:2] and info.num_examples * shape[0] * shape[1] * 3 <= MAX_DECODED_BYTES
     )
     if _has_records(builder):
+        if places.is_url(builder.data_path):
+            raise InputError(
+                f"{name} lies as array_record in {builder.data_path}, and such files are read from "
+                "a disk only: copy that folder to one, or prepare the data set as tfrecord."
+            )
         if not is_small:
             source = records.RecordSource(builder, split, image_key, label_key, source_name)
             _check_kinds(source_name, source.read_some(_FILES_LOOKED_AT))
