@@ -152,15 +152,16 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             (folder / "x/y").rmdir()
             self.assertFalse((folder / "x/y").exists())
 
-    @parameterized.parameters("ram", "gs")
-    def test_upload_replaces(self, scheme):
+    @parameterized.parameters((), ("ram",))
+    def test_upload_replaces(self, *puts_whole):
         """Whether the store puts files whole, or a new one is renamed."""
         (self.local / "new").write_bytes(b"new")
         target = self.store / "a/b.txt"
-        schemes = ("ram",) if scheme == "gs" else ()
-        if schemes:  # Which adds to a file that is there.
-            target.unlink()
-        with mock.patch.object(url_path, "_PUTS_WHOLE", schemes):
+        if puts_whole:
+            target.unlink()  # `ram://` adds to a file that is there.
+        else:
+            ram_store.write(f"{target}.tmp", b"left by a crash")
+        with mock.patch.object(url_path, "_PUTS_WHOLE", puts_whole):
             target.upload(self.local / "new")
         self.assertEqual(target.read_bytes(), b"new")
         self.assertEqual(set(ram_store.files(self.store / "a")), {"b.txt", "c.bin"})
