@@ -20,7 +20,7 @@ from csml_tf.errors import InputError, first_line
 RENEW_S = 30.0
 STALE_S = 180.0
 # Longer than two processes take to read and write, so that each then reads what came last.
-SETTLE_S = 2.0
+SETTLE_S = 3.0
 
 
 @contextlib.contextmanager

@@ -16,8 +16,9 @@ import tensorflow as tf
 
 from csml_tf.errors import InputError, first_line
 
-# Where a file is there when all of it has come. Elsewhere it grows, and is renamed when whole.
-_PUTS_WHOLE = ("gs", "s3", "az", "oss")
+# Of objects: folders are parts of their names, and one is there when all of it has come. Elsewhere
+# folders are made, and a file grows, and is renamed when whole.
+_STORES = ("gs", "s3", "az", "oss")
 _BUFFER_BYTES = 2**20
 _EXTRA_SCHEMES = ("s3", "az", "hdfs", "http", "https", "oss", "dfs")  # Of tensorflow-io.
 
@@ -91,6 +92,10 @@ class UrlPath(pathlib.PurePosixPath):
         return Status(found.length, found.mtime_nsec)
 
     @property
+    def _has_folders(self):
+        return self.parts[0].rstrip(":") not in _STORES
+
+    @property
     def _asked_for(self):
         """S3 knows its buckets with a slash behind them only."""
         return str(self) if self.parents else f"{self}/"
@@ -131,14 +136,15 @@ class UrlPath(pathlib.PurePosixPath):
             yield from (path for path in self.iterdir() if fnmatch.fnmatch(path.name, pattern))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
-        """Makes the folder; where folders are parts of names only, does nothing."""
+        """Makes the folder; where folders are parts of names, there is nothing to be made."""
         del parents
         if not exist_ok and self.exists():
             raise FileExistsError(errno.EEXIST, "it exists", str(self))
         if self.is_file():
             raise FileExistsError(errno.EEXIST, "it is a file", str(self))
-        with _as_os_errors(self):
-            tf.io.gfile.makedirs(str(self))
+        if self._has_folders:
+            with _as_os_errors(self):
+                tf.io.gfile.makedirs(str(self))
 
     def rmdir(self) -> None:
         """Removes the folder, which has to be empty."""
@@ -187,10 +193,10 @@ class UrlPath(pathlib.PurePosixPath):
     def upload(self, local: str | os.PathLike) -> None:
         """Puts a local file here; others see the old file or the new one, never a part."""
         with _as_os_errors(self):
-            tf.io.gfile.makedirs(str(self.parent))
-            if self.parts[0].rstrip(":") in _PUTS_WHOLE:
+            if not self._has_folders:
                 tf.io.gfile.copy(os.fspath(local), str(self), overwrite=True)
                 return
+            tf.io.gfile.makedirs(str(self.parent))
             temporary = self.with_name(self.name + ".tmp")
             temporary.unlink(missing_ok=True)
             tf.io.gfile.copy(os.fspath(local), str(temporary))
@@ -240,7 +246,7 @@ def _check_scheme(scheme):
         return
     if scheme == "file":
         raise InputError(f"{scheme}:// is not needed: give the path that stands behind it.")
-    listed = ", ".join(f"{name}://" for name in sorted(known))
+    listed = ", ".join(f"{name}://" for name in sorted(known - {"ram"}))  # Which is of no use.
     if scheme not in _EXTRA_SCHEMES:
         raise InputError(f"TensorFlow opens no {scheme}:// URLs: give a path, or one of {listed}.")
     try:

@@ -153,18 +153,21 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             self.assertFalse((folder / "x/y").exists())
 
     @parameterized.parameters((), ("ram",))
-    def test_upload_replaces(self, *puts_whole):
+    def test_upload_replaces(self, *stores):
         """Whether the store puts files whole, or a new one is renamed."""
         (self.local / "new").write_bytes(b"new")
         target = self.store / "a/b.txt"
-        if puts_whole:
+        if stores:
             target.unlink()  # `ram://` adds to a file that is there.
         else:
             ram_store.write(f"{target}.tmp", b"left by a crash")
-        with mock.patch.object(url_path, "_PUTS_WHOLE", puts_whole):
+        with mock.patch.object(url_path, "_STORES", stores):
             target.upload(self.local / "new")
         self.assertEqual(target.read_bytes(), b"new")
         self.assertEqual(set(ram_store.files(self.store / "a")), {"b.txt", "c.bin"})
+        with mock.patch.object(url_path, "_STORES", stores):
+            (self.store / "x/y").mkdir(parents=True)
+        self.assertEqual((self.store / "x").exists(), not stores)
         target.download(self.local / "back")
         self.assertEqual((self.local / "back").read_bytes(), b"new")
 
