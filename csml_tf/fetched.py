@@ -24,15 +24,15 @@ def on_disk(folder: str | os.PathLike) -> pathlib.Path:
     Raises:
         InputError: if the cache cannot be written, or the store does not answer.
     """
-    folder = places.at(folder)
-    if not places.is_url(folder):
-        return folder
-    stats = {name: (folder / name).stat() for name in sorted(uploads.walk(folder))}
+    source = places.at(folder)
+    if not places.is_url(source):
+        return source
+    stats = {name: (source / name).stat() for name in sorted(uploads.walk(source))}
     described = "\n".join(f"{name} {size} {time}" for name, (size, time) in stats.items())
-    digest = hashlib.sha256(f"{folder}\n{described}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{source}\n{described}".encode()).hexdigest()[:16]
     # The folder's own name and the one above it name the model in messages and cards.
     place = places.cache_home() / "fetched" / digest
-    copy = place.joinpath(*folder.parts[2:][-2:])
+    copy = place.joinpath(*source.parts[1:][-2:])
     try:
         place.mkdir(parents=True, exist_ok=True)
         with whole_files.take_turns(place / "lock"):
@@ -40,17 +40,17 @@ def on_disk(folder: str | os.PathLike) -> pathlib.Path:
                 return copy
             logging.info(
                 "Copying %s, %.1f MB, to %s.",
-                *(folder, sum(status.st_size for status in stats.values()) / 1e6, copy),
+                *(source, sum(status.st_size for status in stats.values()) / 1e6, copy),
             )
             with whole_files.new_folder(copy) as temporary:
                 for name in stats:
                     (temporary / name).parent.mkdir(parents=True, exist_ok=True)
-                    (folder / name).download(temporary / name)
+                    (source / name).download(temporary / name)
     except InputError:
         raise
     except OSError as error:
         raise InputError(
-            f"{folder} cannot be copied to {place} ({error.strerror or error}): free some space, "
+            f"{source} cannot be copied to {place} ({error.strerror or error}): free some space, "
             "or set CSML_TF_HOME to another folder."
         ) from error
     return copy

@@ -278,5 +278,8 @@ def _as_os_errors(path):
             errno.ENOENT, "there is no such file, folder or bucket", str(path)
         ) from error
     except tf.errors.OpError as error:
+        full = os.strerror(errno.ENOSPC)  # Of this machine, where a file is copied from a store.
+        if full in error.message:
+            raise OSError(errno.ENOSPC, full, str(path)) from error
         # Of several lines of a server's answer, the first says what is wrong.
         raise StoreError(str(path), first_line(error)) from error

@@ -186,6 +186,15 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             "credentials and the network.",
         )
 
+    def test_full_disk(self):
+        full = tf.errors.ResourceExhaustedError(None, None, "/tmp/x; No space left on device")
+        with (
+            mock.patch.object(tf.io.gfile, "copy", side_effect=full),
+            self.assertRaises(OSError) as caught,
+        ):
+            (self.store / "a/b.txt").download(self.local / "x")
+        self.assertEqual(caught.exception.errno, errno.ENOSPC)
+
     def test_names_that_are_no_text(self):
         with self.assertRaisesRegex(InputError, r"/a\\udcff is not in UTF-8"):
             UrlPath(f"{self.store}/a\udcff").exists()
