@@ -192,15 +192,23 @@ class UrlPath(pathlib.PurePosixPath):
 
     def upload(self, local: str | os.PathLike) -> None:
         """Puts a local file here; others see the old file or the new one, never a part."""
-        with _as_os_errors(self):
-            if not self._has_folders:
-                tf.io.gfile.copy(os.fspath(local), str(self), overwrite=True)
-                return
-            tf.io.gfile.makedirs(str(self.parent))
-            temporary = self.with_name(self.name + ".tmp")
-            temporary.unlink(missing_ok=True)
-            tf.io.gfile.copy(os.fspath(local), str(temporary))
-            tf.io.gfile.rename(str(temporary), str(self), overwrite=True)
+        try:
+            with _as_os_errors(self):
+                self._put(os.fspath(local))
+        except FileNotFoundError as error:
+            if os.path.exists(local):
+                raise StoreError(str(self), "there is no such bucket") from error
+            raise
+
+    def _put(self, local):
+        if not self._has_folders:
+            tf.io.gfile.copy(local, str(self), overwrite=True)
+            return
+        tf.io.gfile.makedirs(str(self.parent))
+        temporary = self.with_name(self.name + ".tmp")
+        temporary.unlink(missing_ok=True)
+        tf.io.gfile.copy(local, str(temporary))
+        tf.io.gfile.rename(str(temporary), str(self), overwrite=True)
 
     def download(self, local: str | os.PathLike) -> None:
         """Copies the file to a local one."""

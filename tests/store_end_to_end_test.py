@@ -61,13 +61,14 @@ class StoreEndToEndTest(tf.test.TestCase):
                 again = csml_tf.extract(run, f"{store}/photos", f"{store}/{name}")
             self.assertAllEqual(again.features, local.features)
 
-        for _ in range(2):  # The second replaces the first.
-            line = formats.export(unfinished.find_model(run), f"{store}/exported", "saved_model")
+        line = formats.export(unfinished.find_model(run), f"{store}/exported", "saved_model")
         self.assertStartsWith(line, f"{store}/exported: first as saved_model in float32")
         self.assertEqual(model_card.read(f"{store}/exported")["id"], "first")
         # TensorFlow's own reader, and nothing of ours.
         loaded = tf.saved_model.load(f"{store}/exported")
-        self.assertAllClose(loaded.signatures["serving_default"](images)["features"], expected)
+        self.assertAllClose(
+            loaded.signatures["serving_default"](images=tf.constant(images))["features"], expected
+        )
 
         run_comparison.write([run, second], f"{store}/page")
         self.assertIn(b"first", ram_store.read(f"{store}/page/comparison.html"))

@@ -186,6 +186,16 @@ class FilesTest(tf.test.TestCase, parameterized.TestCase):
             "credentials and the network.",
         )
 
+    def test_upload_to_nowhere(self):
+        missing = tf.errors.NotFoundError(None, None, "NoSuchBucket")
+        with (
+            mock.patch.object(tf.io.gfile, "copy", side_effect=missing),
+            self.assertRaisesRegex(StoreError, r"/x cannot be used \(there is no such bucket\)"),
+        ):
+            (self.store / "x").upload(self.local / "a/b.txt")
+        with self.assertRaises(FileNotFoundError):
+            (self.store / "x").upload(self.local / "none")
+
     def test_full_disk(self):
         full = tf.errors.ResourceExhaustedError(None, None, "/tmp/x; No space left on device")
         with (
