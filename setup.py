@@ -95,6 +95,8 @@ setuptools.setup(
         "onnx": ONNX,  # tools/export.py --format=onnx only.
         "parquet": PARQUET,
         "reports": REPORTS,
+        # s3:// and az:// URLs; there is none for TensorFlow 2.17 and later.
+        "stores": [f"tensorflow-io==0.36.*; {HOME}"],
         "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
             *PARQUET,

@@ -225,7 +225,7 @@ def _at_work():
 
 def _extract_folder(encoder, folder, output, layer, batch_size):
     with tempfile.TemporaryDirectory() as temporary:
-        path = pathlib.Path(_expand(output, "output") or pathlib.Path(temporary, "features.npz"))
+        path = places.at(_expand(output, "output") or pathlib.Path(temporary, "features.npz"))
         formats = {file_format.suffix: file_format for file_format in files.FORMATS.values()}
         if path.suffix not in formats:
             raise InputError(

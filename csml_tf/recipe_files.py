@@ -42,7 +42,7 @@ def find(name: str | os.PathLike) -> str:
         InputError: if there is none.
     """
     name = places.expand(name, "--gin_file")
-    for path in (pathlib.Path(name), FOLDER / name):
+    for path in [places.at(name)] if places.is_url(name) else (pathlib.Path(name), FOLDER / name):
         if path.is_file():
             return f"{_FOUND}{path}"
     raise InputError(
@@ -83,7 +83,7 @@ def open_found(name: str) -> Iterator[io.StringIO]:
     Raises:
         InputError: if it cannot be read, or includes itself.
     """
-    path = pathlib.Path(name[len(_FOUND) :])
+    path = places.at(name[len(_FOUND) :])
     if path.resolve() in _being_read:
         raise InputError(f"{path} includes itself, on some way: take one include out.")
     try:
@@ -115,7 +115,8 @@ def without_search_log() -> Iterator[None]:
 
 def _find_included(name, including):
     name = places.expand(name, "The recipe")
-    for path in (including.parent / name, FOLDER / name, pathlib.Path(name)):
+    beside = (including.parent / name, FOLDER / name, pathlib.Path(name))
+    for path in [places.at(name)] if places.is_url(name) else beside:
         if path.is_file():
             return f"{_FOUND}{path}"
     raise InputError(

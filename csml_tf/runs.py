@@ -2,14 +2,12 @@
 
 import dataclasses
 import functools
-import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any, Callable, Optional, Union
 
 from absl import logging
 
-from csml_tf import run_cards
+from csml_tf import places, run_cards
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.data.sources.base import ImageSource
@@ -190,7 +188,7 @@ def _export_best(directory, encoder, center_view, card):
     best = kept.load(encoder)
     if best is None:
         if kept.find() in directory.read_metrics()[-1:]:  # A run that went on has outdone it.
-            shutil.rmtree(folder, ignore_errors=True)
+            places.remove_folder(folder)
         return
     metric = model_card.metric("kNN top-1", best["knn_top1"], best["knn_protocol"])
     card = {**card, "epochs": best["epoch"], "metrics": [metric]}
@@ -216,7 +214,7 @@ def dry_run(
     Args and errors are those of `pretrain`. Of a run that has begun it is what is left.
     """
     source, _, pair = _open_data(recipe, dataset, data_dir, download)
-    path = pathlib.Path(model_dir or f"runs/{recipe.name}")
+    path = places.at(model_dir or f"runs/{recipe.name}")
     progress = checkpoint.find_progress(path / "checkpoints")
     encoder = None
     if init_from is not None and progress == checkpoint.Progress():

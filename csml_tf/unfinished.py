@@ -30,7 +30,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
         InputError: if there is no such model, none of the run's checkpoints can be read, or the
             model is not trusted.
     """
-    path = pathlib.Path(places.expand(id_or_dir, "The model"))
+    path = places.at(places.expand(id_or_dir, "The model"))
     if not (path / "config.gin").is_file() or not (path / "checkpoints").is_dir():
         return registry.find_saved_model(id_or_dir, trust_model)
     directory = RunDirectory(path)
@@ -55,7 +55,7 @@ def find_model(id_or_dir: str | os.PathLike, trust_model: bool = False) -> pathl
 
 def _stamp(prefix):
     """Tells a checkpoint from one of the same number that another run has left."""
-    index = pathlib.Path(f"{prefix}.index")
+    index = places.at(f"{prefix}.index")
     return f"{index.name} {index.stat().st_mtime_ns}"
 
 

@@ -13,6 +13,7 @@ from typing import IO, Optional, Union
 
 from absl import logging
 
+from csml_tf import places
 from csml_tf.errors import InputError
 
 try:
@@ -29,7 +30,8 @@ _BLOCK_BYTES = 2**20
 def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]:
     """Writes a file beside its place, and puts it there when the block has ended well.
 
-    A link is written through, and an older file's permissions are kept.
+    A link is written through, and an older file's permissions are kept. One for a URL is written
+    on this machine, and uploaded.
 
     Args:
         path: where to; an older file stays until then, and for good if the block fails.
@@ -42,6 +44,12 @@ def new_file(path: Path, advice: Optional[str] = None) -> Iterator[pathlib.Path]
     Raises:
         InputError: if there is advice and the file cannot be written.
     """
+    if places.is_url(path):
+        from csml_tf import uploads  # Here, since it needs TensorFlow; so below.
+
+        with uploads.new_file(path, advice) as temporary:
+            yield temporary
+        return
     path = _target(path)
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -77,7 +85,8 @@ def new_folder(directory: Path, advice: Optional[str] = None) -> Iterator[pathli
     """Writes a folder beside its place, and puts it there when the block has ended well.
 
     A link is written through, and an older folder's permissions are kept. The current folder and
-    a place where a disk is mounted cannot be replaced.
+    a place where a disk is mounted cannot be replaced. One for a URL is written on this machine,
+    and uploaded.
 
     Args:
         directory: where to; what is there is replaced once the new one is complete, and
@@ -90,6 +99,12 @@ def new_folder(directory: Path, advice: Optional[str] = None) -> Iterator[pathli
     Raises:
         InputError: if there is advice and no folder can be made there.
     """
+    if places.is_url(directory):
+        from csml_tf import uploads
+
+        with uploads.new_folder(directory, advice) as temporary:
+            yield temporary
+        return
     directory = _target(directory)
     temporary = directory.with_name(directory.name + ".tmp")
     older = directory.with_name(directory.name + ".old")
@@ -157,19 +172,25 @@ def hold(directory: Path, flag: str = "--model_dir") -> Iterator[Optional[IO[str
 
     The lock is the kernel's, on the file `lock`, so it ends with its process however that
     ends; the file only says who holds it. Where the file system knows no locks, a warning
-    says so and the block runs without.
+    says so and the block runs without. At a URL it is a lease, see `leases`.
 
     Args:
         directory: path of a run directory, or of another such folder.
         flag: of the tool, that chooses another directory.
 
     Yields:
-        The locked file, None where there are no locks. A child process that inherits it
+        The locked file, None where there are none and at a URL. A child process that inherits it
         holds the lock, too.
 
     Raises:
         InputError: if another process holds the lock; names it and its machine.
     """
+    if places.is_url(directory):
+        from csml_tf import leases
+
+        with leases.hold(directory, flag):
+            yield None
+        return
     path = pathlib.Path(directory, "lock")
     file = _lock(path, flag)
     if file is None:

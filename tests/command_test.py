@@ -2,6 +2,7 @@ import contextlib
 import errno
 import io
 import logging as std_logging
+import os
 import signal
 import sys
 import types
@@ -55,6 +56,17 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_success(self):
         self.assertEqual(self.run_tool(lambda argv: None), (None, ""))
+
+    def test_package_that_aborts_at_the_end(self):
+        """As tensorflow-io does where it was used."""
+        package = mock.patch.dict(sys.modules, tensorflow_io=types.ModuleType("tensorflow_io"))
+        with package, mock.patch.object(os, "_exit") as leave:
+            self.run_tool(lambda argv: None)
+            self.raises(InputError("mend it."))
+        self.assertEqual(leave.call_args_list, [mock.call(0), mock.call(2)])
+        with mock.patch.object(os, "_exit") as leave:
+            self.run_tool(lambda argv: None)
+        leave.assert_not_called()
 
     @parameterized.parameters(
         (InputError("mend it."), 2, "mend it."),

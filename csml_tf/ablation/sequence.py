@@ -7,7 +7,7 @@ from typing import Optional
 
 from absl import logging
 
-from csml_tf import setting_rules, whole_files
+from csml_tf import places, setting_rules, whole_files
 from csml_tf.ablation import child_process, results
 from csml_tf.errors import InputError
 from csml_tf.training.run_directory import RunDirectory
@@ -65,6 +65,7 @@ def run(plan, output):
         Stopped: if SIGTERM or SIGINT has come; the run under way is saved.
     """
     plan.check()
+    places.check_local(output, "--output")
     output = pathlib.Path(output)
     try:
         output.mkdir(parents=True, exist_ok=True)

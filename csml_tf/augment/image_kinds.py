@@ -10,6 +10,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import places
 from csml_tf.augment import bytes_call, image_size
 
 HEAD_BYTES = 32
@@ -73,7 +74,15 @@ def _open_at_once(path, flags):
 
 
 def read_head(path, num_bytes=HEAD_BYTES):
-    """The first bytes of a file, for `find_kind`; none where it cannot be read."""
+    """The first bytes of a file, for `find_kind`; none where it cannot be read.
+
+    Raises:
+        url_path.StoreError: if a store does not answer.
+    """
+    if places.is_url(path):
+        with contextlib.suppress(FileNotFoundError):
+            return places.at(path).read_bytes(num_bytes=num_bytes)
+        return b""
     try:
         with open_file(path) as file:
             return file.read(num_bytes) or b""  # None of a pipe that has nothing to say.

@@ -77,7 +77,8 @@ def convert(
 
 def from_torch(checkpoint, output, arch, head, mean, std, prefix=None):
     """As `convert`, from PyTorch; `mean` and `std` are numbers."""
-    output = pathlib.Path(output)
+    places.check_local(checkpoint, "--checkpoint")
+    output = places.at(output)
     if output.exists() and not (output / "saved_model.pb").is_file():
         raise InputError(f"{output} is there and no SavedModel: choose another --output.")
     if places.is_inside(checkpoint, output):
@@ -125,7 +126,7 @@ def from_torch(checkpoint, output, arch, head, mean, std, prefix=None):
 
 def to_torch(model, output, to, head, trust_model=False):
     """As `convert`, to PyTorch."""
-    output = pathlib.Path(output)
+    output = places.at(output)
     if output.is_dir():
         raise InputError(f"{output} is a folder: give --output the name of a file.")
     directory = registry.find_saved_model(model, trust_model)

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.conversion import safetensors_files, torch_files
 from csml_tf.errors import InputError
 
@@ -43,7 +43,7 @@ def write(path, tensors):
         InputError: if it is neither `.pth`, `.pt`, `.pth.tar` nor `.safetensors`, or the file
             cannot be written.
     """
-    path = pathlib.Path(path)
+    path = places.at(path)
     if path.suffix == ".safetensors":
         save = safetensors_files.write
     elif path.suffix in (".pth", ".pt") or path.name.endswith(".pth.tar"):

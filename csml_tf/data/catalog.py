@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import places
 from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import balanced_draw
 from csml_tf.data.sources import csv_splits, folder, folder_classes, folder_splits, memory, patches
@@ -33,7 +34,7 @@ def open_dataset(dataset, data_dir=None, download=False, seed=0):
     Raises:
         InputError: if the data set cannot be found.
     """
-    if dataset.startswith((".", "/", "~")) or not dataset:
+    if dataset.startswith((".", "/", "~")) or not dataset or places.is_url(dataset):
         raise InputError(
             f"{dataset!r} is no name of a data set: for the images of a folder say "
             f"folder:{dataset or 'DIR'}."
@@ -136,7 +137,7 @@ def open_images(path):
     """Opens image files that belong to no data set, such as those to look up.
 
     Args:
-        path: str, an image file or a folder of them; `~` is the home folder.
+        path: str, an image file or a folder of them, or the URL of one; `~` is the home folder.
 
     Returns:
         An `ImageSource` with `paths`.
@@ -144,15 +145,16 @@ def open_images(path):
     Raises:
         InputError: if there is no such file or folder, or no readable image.
     """
-    expanded = os.path.expanduser(path)
-    if os.path.isdir(expanded):
+    expanded = places.find(path)
+    if places.is_folder(expanded):
         # To look images up takes all of them, whatever classes they may have.
         everything = folder_classes.list_everything(expanded)
         return folder.FolderSource(expanded, name=path, listing=everything)
     try:
-        with open(expanded, "rb") as file:
-            encoded = file.read()
+        encoded = places.at(expanded).read_bytes()
         geometric.decode_image(encoded)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"There is no file or folder {path} to read: check the path.") from error
     except tf.errors.OpError as error:

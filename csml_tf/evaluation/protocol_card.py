@@ -9,7 +9,7 @@ import platform
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.evaluation import baselines
 from csml_tf.training import plan
@@ -153,6 +153,10 @@ def save_all(cards, path):
 
 def check_path(path):
     """Raises `InputError` unless a card can be saved there: before the measuring, not after."""
+    if places.is_url(path):  # A store has no folders that would have to exist.
+        if places.is_folder(path):
+            raise InputError(f"{path} is a folder: name a file in it.")
+        return
     path = pathlib.Path(path)
     if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise InputError(f"{path} cannot be written: name a file in a folder that exists.")
@@ -222,11 +226,11 @@ def align(rows):
 
 
 def _save(path, plain, text, files):
-    path = pathlib.Path(path)
+    path = places.at(path)
     try:
         whole_files.write(path, json.dumps(plain, indent=2, default=float) + "\n")
         whole_files.write(path.with_suffix(".txt"), text)
         for name, content in files.items():
             whole_files.write(path.with_name(name), content)
     except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}).") from error
+        raise InputError(f"{path} cannot be written ({error.strerror or error}).") from error

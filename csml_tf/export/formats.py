@@ -103,7 +103,7 @@ def export(
     """
     format_ = FORMATS.get(format_, format_)
     _check_precision(format_, precision, dataset)
-    directory, output = pathlib.Path(directory), pathlib.Path(output)
+    directory, output = pathlib.Path(directory), places.at(output)
     _check_output(directory, output)
     card = model_card.read(directory)
     if card.get("precision", "float32") != "float32":
@@ -262,7 +262,7 @@ def _check_output(directory, output):
 def _read_results(path, card):
     """The card's "metrics" entries of a JSON file that `csml-tf evaluate` wrote."""
     try:
-        results = json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        results = json.loads(places.at(path).read_text(encoding="utf-8"))
         results = results if isinstance(results, list) else [results]
         metrics = {result["encoder"]["id"]: [] for result in results}
         for result in results:

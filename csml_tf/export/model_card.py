@@ -29,7 +29,7 @@ model from elsewhere may lack some:
 import json
 import pathlib
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.export import site_card, usage
 from csml_tf.value_rules import each, fields, number, text, whole
@@ -77,7 +77,7 @@ def read(folder):
     Raises:
         InputError: if it is damaged, or an entry is not what it should be.
     """
-    for path in (pathlib.Path(folder, EXTRA_ASSETS, _NAME), pathlib.Path(folder, _NAME)):
+    for path in (places.at(folder, EXTRA_ASSETS, _NAME), places.at(folder, _NAME)):
         if path.exists():
             try:
                 card = json.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,9 @@
 """The features of all images of a folder, into files: what happens when."""
 
-import pathlib
-import shutil
-
 import numpy as np
 from absl import logging
 
-from csml_tf import amounts, features, progress, setting_rules, whole_files
+from csml_tf import amounts, features, places, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
 from csml_tf.extraction import files
@@ -38,7 +35,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
             written or holds features of something else.
     """
     setting_rules.check({"batch": batch_size, "part_images": part_images})
-    output = pathlib.Path(output)
+    output = places.at(output)
     file_format, is_file = _choose_format(output, format_)
     encode = encoder.encode(layer)
     source = unchecked_folder.UncheckedFolder(str(images))
@@ -66,18 +63,19 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         parts.claim()
         card["feature_dim"] = encoder.dim(layer)
         _fill(parts, encode, source, encoder.dim(layer), view, batch_size)
-        card.update(_sum_up(parts, file_format))
-        if not card["num_features"]:
-            shutil.rmtree(parts.path)
-            raise InputError(
-                f"None of the {len(source)} files in {images} is a readable image: "
-                f"{left_out.shorten(card['bad_paths'])}."
-            )
-        parts.finish(card)
-        if is_file:
-            file_format.merge(parts.files(), output, card)
+        with parts.on_disk() as part_files:
+            card.update(_sum_up(part_files, file_format))
+            if not card["num_features"]:
+                places.remove_folder(parts.path)
+                raise InputError(
+                    f"None of the {len(source)} files in {images} is a readable image: "
+                    f"{left_out.shorten(card['bad_paths'])}."
+                )
+            parts.finish(card)
+            if is_file:
+                file_format.merge(part_files, output, card)
     if is_file:
-        shutil.rmtree(parts.path, ignore_errors=True)
+        places.remove_folder(parts.path)
     return f"{output}: {_describe(card)}"
 
 
@@ -124,7 +122,7 @@ def _save(parts, number, source, pending):
     parts.save(number, files.Rows(names[is_good], found, names[~is_good]))
 
 
-def _sum_up(parts, file_format):
+def _sum_up(part_files, file_format):
     """{"num_features", "bad_paths"} of all parts."""
 
     def read(file):
@@ -133,7 +131,7 @@ def _sum_up(parts, file_format):
         except files.NO_FILE_OF_OURS as error:
             raise InputError(f"{file} is damaged: delete it, and repeat the command.") from error
 
-    counts, bad_paths = zip(*map(read, parts.files()))
+    counts, bad_paths = zip(*map(read, part_files))
     return {
         "num_features": sum(counts),
         "bad_paths": [name for names in bad_paths for name in names],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 
 
@@ -91,7 +91,8 @@ class ParquetFile:
 
     def read(self, path):
         """`Rows` of a file."""
-        table = self._arrow.parquet.read_table(path)
+        with places.at(path).open("rb") as file:
+            table = self._arrow.parquet.read_table(file)
         dim = table.schema.field("features").type.list_size
         values = table.column("features").combine_chunks().flatten().to_numpy()
         bad_paths = json.loads(table.schema.metadata[b"bad_paths"])
@@ -110,7 +111,9 @@ class ParquetFile:
     def read_card(self, path):
         """The card that a file was written with; {} for one from elsewhere."""
         try:
-            return _as_card(self._arrow.parquet.read_schema(path).metadata[b"card"].decode())
+            with places.at(path).open("rb") as file:
+                schema = self._arrow.parquet.read_schema(file)
+            return _as_card(schema.metadata[b"card"].decode())
         except NO_FILE_OF_OURS:
             return {}
 
@@ -167,7 +170,7 @@ NO_FILE_OF_OURS = (
 @contextlib.contextmanager
 def _open_arrays(path):
     """The arrays of an `.npz`; NumPy leaves a damaged one open."""
-    with open(path, "rb") as file, np.load(file) as arrays:
+    with places.at(path).open("rb") as file, np.load(file) as arrays:
         yield arrays
 
 

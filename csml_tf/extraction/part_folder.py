@@ -1,9 +1,11 @@
 """A folder of parts, by which an extraction that was stopped goes on."""
 
+import contextlib
 import json
 import pathlib
+import tempfile
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 
 _CARD = "extraction.json"
@@ -34,7 +36,7 @@ class PartFolder:
     """
 
     def __init__(self, path, file_format, card):
-        self.path = pathlib.Path(path)
+        self.path = places.at(path)
         self.part_images = card["part_images"]
         self.num_parts = -(-card["num_images"] // self.part_images)
         self._format = file_format
@@ -43,7 +45,8 @@ class PartFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"The folder {path} cannot be made ({error.strerror}): choose another --output."
+                f"The folder {path} cannot be made ({error.strerror or error}): choose another "
+                "--output."
             ) from error
 
     def claim(self):
@@ -75,6 +78,18 @@ class PartFolder:
     def files(self):
         """The paths of all parts, in order."""
         return [self.file(number) for number in range(self.num_parts)]
+
+    @contextlib.contextmanager
+    def on_disk(self):
+        """Within it all parts, which are there, are files on this machine: yields their paths."""
+        if not places.is_url(self.path):
+            yield self.files()
+            return
+        with tempfile.TemporaryDirectory(prefix="csml_tf_parts_") as folder:
+            copies = [pathlib.Path(folder, file.name) for file in self.files()]
+            for file, copy in zip(self.files(), copies):
+                file.download(copy)
+            yield copies
 
     def count_finished(self):
         """How many parts are there, from the first one on and without a gap."""

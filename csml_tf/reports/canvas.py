@@ -4,7 +4,7 @@ import base64
 import io
 import os
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 
 # What to do where a file of a report cannot be written.
@@ -39,6 +39,9 @@ def prepare(directory):
         InputError: if the folder cannot be written to, or matplotlib is not installed.
     """
     _import_matplotlib()
+    if places.is_url(directory):
+        places.at(directory).mkdir(exist_ok=True)
+        return
     try:
         os.makedirs(directory, exist_ok=True)
     except OSError as error:

@@ -6,6 +6,7 @@ import json
 import pathlib
 from shlex import quote
 
+from csml_tf import places
 from csml_tf.evaluation.protocol_card import ProtocolCard
 from csml_tf.reports.part import LeftOut
 
@@ -33,7 +34,7 @@ def read(run_path):
         are no cards).
     """
     found, faults = [], []
-    for path in sorted(pathlib.Path(run_path, FOLDER).glob("*.json")):
+    for path in sorted(places.at(run_path, FOLDER).glob("*.json")):
         try:
             card = ProtocolCard(**json.loads(path.read_text()))
             card.headline()
@@ -58,7 +59,7 @@ def to_html(found, faults, run_path, dataset, weights):
     Raises:
         LeftOut: if there is no card.
     """
-    folder = pathlib.Path(run_path, FOLDER)
+    folder = places.at(run_path, FOLDER)
     if not found:
         reason = " ".join([*faults, f"There is no protocol card in {folder}; this writes one:"])
         raise LeftOut(

@@ -1,10 +1,8 @@
 """Features and thumbnails as TensorBoard's projector reads them."""
 
-import os
-
 import numpy as np
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.reports import canvas, map_images
 
 _CONFIG = "projector_config.pbtxt"  # TensorBoard looks for this name.
@@ -52,7 +50,7 @@ def write(images, directory):
         _CONFIG: config,
     }
     for name, content in contents.items():
-        whole_files.write(os.path.join(directory, name), content, canvas.ADVICE)
+        whole_files.write(places.at(directory, name), content, canvas.ADVICE)
 
 
 def _one_cell(text):

@@ -8,7 +8,7 @@ import pathlib
 import re
 from typing import Optional
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.reports.run_record import RunRecord
 
@@ -118,7 +118,7 @@ def add(record: RunRecord, folder) -> str:
             f"{record.name} is {record.progress()}: a reference is a whole run, let "
             "csml-tf train finish it."
         )
-    path = pathlib.Path(folder, FILE)
+    path = places.at(folder, FILE)
     protocol = record.knn()
     run = {
         "seed": record.setting("pretrain.seed"),
@@ -185,7 +185,7 @@ def _to_json(entries):
 
 def _read(path):
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        return json.loads(places.at(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(
             f"The reference runs in {path} cannot be read ({error}): install the package again."

@@ -5,7 +5,7 @@ import itertools
 import os
 import pathlib
 
-from csml_tf import code_version, whole_files
+from csml_tf import code_version, places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.reports import canvas, chart, curves, page, palette, run_record
 from csml_tf.reports.chart import Chart, Curve
@@ -43,7 +43,7 @@ def write(model_dirs: list, output) -> str:
     _check_different(model_dirs)
     records = dict(zip(_names(model_dirs), map(run_record.read, model_dirs)))
     canvas.prepare(output)
-    output = pathlib.Path(output)
+    output = places.at(output)
     parts = []
     for title, make in (
         ("Final figures", lambda: _table(final_figures(records), records)),

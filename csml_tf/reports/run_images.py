@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Optional
 
+from csml_tf import fetched
 from csml_tf.data import catalog
 from csml_tf.data.sources import base
 from csml_tf.errors import InputError
@@ -67,8 +68,9 @@ def read(
         sentence = "The run has exported no encoder yet: let csml-tf train finish it."
         return RunImages(pretrain, None, None, False, None, sentence)
     try:
-        trust.check(record.directory.saved_model)
-        encoder = FrozenEncoder(record.directory.saved_model)
+        folder = fetched.on_disk(record.directory.saved_model)
+        trust.check(folder)
+        encoder = FrozenEncoder(folder)
     except InputError as error:
         return RunImages(pretrain, None, None, False, None, str(error))
     train, test = opened.split("train"), opened.split("test")

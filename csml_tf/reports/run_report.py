@@ -1,8 +1,6 @@
 """The report of a run: read this to see which parts it has, and in which order."""
 
-import pathlib
-
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.reports import (
     canvas,
@@ -66,7 +64,7 @@ def write(
         raise InputError("--queries are looked up among the images: leave --noimages away.")
     record = run_record.read(model_dir)
     canvas.prepare(output)
-    output = pathlib.Path(output)
+    output = places.at(output)
     dataset = dataset or record.dataset
     data = None
     if images:

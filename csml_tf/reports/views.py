@@ -1,10 +1,9 @@
 """A page of anchors with all that is made of them, as the model gets it."""
 
-import pathlib
-
 import numpy as np
 import tensorflow as tf
 
+from csml_tf import places
 from csml_tf.data import catalog
 from csml_tf.reports import canvas
 from csml_tf.training import run_directory, settling
@@ -40,8 +39,8 @@ def write(output, recipe, model_dir=None, dataset=None, data_dir=None, step=1):
     source = catalog.open_dataset(recipe.choose_dataset(dataset), data_dir).split("pretrain")
     recipe = settling.settle(recipe, source, tf.distribute.get_strategy(), {}, timed=False)
     shown = recipe.collect_step(source, recipe.make_center_view(), checkpoints, step - 1)
-    name = recipe.name if model_dir is None else pathlib.Path(model_dir).resolve().name
-    path = pathlib.Path(output, "views.png")
+    name = recipe.name if model_dir is None else places.at(model_dir).resolve().name
+    path = places.at(output, "views.png")
     save_page(shown.anchors, f"{name} on {source.name}\n{shown.describe()}", path)
     return f"{path}: {len(shown.anchors)} anchors of {name}, {shown.describe()}"
 

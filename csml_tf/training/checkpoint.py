@@ -51,7 +51,7 @@ def read_progress(prefix):
         prefix: as of `CheckpointFiles.prefix`.
     """
     try:
-        reader = tf.train.load_checkpoint(prefix)
+        reader = checkpoint_files.open_reader(prefix)
         names = (f"{name}/{_VALUE}" for name in ("finished_epochs", "step"))
         return Progress(*(int(reader.get_tensor(name)) for name in names))
     except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError):

@@ -1,13 +1,11 @@
 """Checkpoints as files in a folder: which there are, whether they are whole, which go."""
 
 import os
-import pathlib
 import re
-import shutil
 
 import tensorflow as tf
 
-from csml_tf import errors, whole_files
+from csml_tf import errors, places, whole_files
 
 _STATE_KEYS = ("model_checkpoint_path", "all_model_checkpoint_paths")
 _NAME = re.compile(r"ckpt-(\d+)[._].*")
@@ -25,7 +23,7 @@ class CheckpointFiles:
     """
 
     def __init__(self, directory):
-        self.directory = pathlib.Path(directory)
+        self.directory = places.at(directory)
 
     def numbers(self):
         """Those of all checkpoints, incomplete ones included, in the order of writing."""
@@ -44,7 +42,7 @@ class CheckpointFiles:
             What is wrong with it, in a few words; None for a whole one.
         """
         try:
-            reader = tf.train.load_checkpoint(self.prefix(number))
+            reader = open_reader(self.prefix(number))
             for name in reader.get_variable_to_shape_map():
                 reader.get_tensor(name)
         except (tf.errors.OpError, OSError, ValueError, IndexError, RuntimeError) as error:
@@ -59,7 +57,8 @@ class CheckpointFiles:
         Raises:
             OSError: if the disk is full or not writable.
         """
-        for path in [*self.directory.glob(f"ckpt-{number}.*"), self.directory]:
+        written = [*self.directory.glob(f"ckpt-{number}.*"), self.directory]
+        for path in [] if places.is_url(self.directory) else written:
             descriptor = os.open(path, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -73,9 +72,18 @@ class CheckpointFiles:
         for path in self.directory.glob("ckpt-*"):
             number = _number(path)
             if path.is_dir() and number is not None:
-                shutil.rmtree(path, ignore_errors=True)
+                places.remove_folder(path)
             elif number is not None and number not in kept:
                 path.unlink(missing_ok=True)
+
+
+def open_reader(prefix):
+    """TensorFlow's reader of a checkpoint's tensors, by its prefix.
+
+    `tf.train.load_checkpoint` asks first whether the prefix is a folder, which a store may take
+    it for that has folders as parts of names only.
+    """
+    return tf.compat.v1.train.NewCheckpointReader(prefix)
 
 
 def _number(path):

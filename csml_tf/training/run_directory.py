@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import json
-import pathlib
 import re
 
 from absl import logging
@@ -41,7 +40,7 @@ def find(path):
     Raises:
         InputError: if there is no run in it.
     """
-    if not pathlib.Path(path, "config.gin").is_file():
+    if not places.at(path, "config.gin").is_file():
         raise InputError(
             f"There is no run in {path}, which has no config.gin: give --model_dir a "
             "folder that csml-tf train has written."
@@ -51,7 +50,7 @@ def find(path):
 
 def settings_of_earlier(path):
     """`RunDirectory.read_settings` of a run that may or may not be there; {} without one."""
-    config, checkpoints = (pathlib.Path(path, name) for name in ("config.gin", "checkpoints"))
+    config, checkpoints = (places.at(path, name) for name in ("config.gin", "checkpoints"))
     has_begun = config.is_file() and _has_checkpoints(checkpoints)
     return _settings(_read(config)) if has_begun else {}
 
@@ -68,7 +67,7 @@ class RunDirectory:
 
     def __init__(self, path):
         places.check_no_pattern(path, "The run directory")
-        self.path = pathlib.Path(path)
+        self.path = places.at(path)
         self.config = self.path / "config.gin"
         self.checkpoints = self.path / "checkpoints"
         self.tensorboard = self.path / "tensorboard"
@@ -80,7 +79,7 @@ class RunDirectory:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"The run directory {path} cannot be made ({error.strerror}): "
+                f"The run directory {path} cannot be made ({error.strerror or error}): "
                 "choose another with --model_dir."
             ) from error
 
@@ -215,6 +214,10 @@ class RunDirectory:
 
     def append_metrics(self, row):
         """Adds one epoch's row to `metrics.jsonl`."""
+        if places.is_url(self.metrics):  # A store puts files as a whole.
+            rows = [*self.read_metrics(), row]
+            whole_files.write(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+            return
         with self.metrics.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -228,7 +231,7 @@ def _read(path):
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}): look at its rights."
+            f"{path} cannot be read ({error.strerror or error}): look at its rights."
         ) from error
 
 

@@ -22,7 +22,7 @@ def read_newest(directory):
     files = checkpoint_files.CheckpointFiles(directory)
     for number in reversed(files.numbers()):
         try:
-            reader = tf.train.load_checkpoint(files.prefix(number))
+            reader = checkpoint_files.open_reader(files.prefix(number))
             if not reader.has_tensor(_INDICES):
                 return None
             return reader.get_tensor(_INDICES), int(reader.get_tensor(_MINED_AT))

@@ -1,9 +1,8 @@
 """Which models there are, and how to open one."""
 
 import difflib
-import pathlib
 
-from csml_tf import places
+from csml_tf import fetched, places
 from csml_tf.errors import InputError
 from csml_tf.export import saved_model, trust
 from csml_tf.zoo import cache
@@ -152,15 +151,16 @@ def find_saved_model(id_or_dir, trust_model=False):
             are known by their checksum.
 
     Returns:
-        `pathlib.Path` of a folder that holds `saved_model.pb`.
+        `pathlib.Path` of a folder that holds `saved_model.pb`; of a URL, of a copy of it.
 
     Raises:
         InputError: if there is no such model, it cannot be fetched, or it is not trusted.
     """
-    directory = pathlib.Path(places.expand(id_or_dir, "The model"))
+    directory = places.at(places.expand(id_or_dir, "The model"))
     for candidate in (directory, directory / "saved_model"):
         if (candidate / "saved_model.pb").exists():
             places.check_no_pattern(candidate, "The model")
+            candidate = fetched.on_disk(candidate)
             if not trust_model:
                 trust.check(candidate)
             return candidate

@@ -1,9 +1,8 @@
 """The tables of MODEL_ZOO.md, from the zoo's registry and its results."""
 
-import pathlib
 import re
 
-from csml_tf import whole_files
+from csml_tf import places, whole_files
 from csml_tf.errors import InputError
 from csml_tf.zoo import registry, results
 
@@ -23,7 +22,7 @@ def update(folder):
     Raises:
         InputError: if the page is missing, has not all markers, or cannot be written.
     """
-    path = pathlib.Path(folder, PAGE)
+    path = places.at(folder, PAGE)
     try:
         page = path.read_text(encoding="utf-8")
         changed = fill_in(page)

@@ -31,6 +31,7 @@ EXTRAS = {
     "pillow-heif": "images",
     "pyarrow": "parquet",
     "scikit-image": "demo",
+    "tensorflow-io": "stores",
     "tf2onnx": "onnx",
     "torch": "torch",
 }

@@ -487,6 +487,41 @@ class ToolsTest(absltest.TestCase):
                 "cannot be made",
             ),
             "json": (evaluate(model, f"--json={folder}/no/x.json"), 2, "x.json cannot be written"),
+            "URL: run": (train("--model_dir=ftp://host/run"), 2, "opens no ftp:// URLs: give a"),
+            "URL: model": (evaluate("--model=ftp://host/model"), 2, "opens no ftp:// URLs"),
+            "URL: json": (evaluate(model, "--json=ftp://host/x.json"), 2, "opens no ftp:// URLs"),
+            "URL: features": (
+                extract(model, images, "--output=ftp://host/x.npz"),
+                2,
+                "opens no ftp:// URLs",
+            ),
+            "URL: export": (export(saved, "--output=ftp://host/x"), 2, "opens no ftp:// URLs"),
+            "URL: views": (
+                report("--output=ftp://host/x", quickstart),
+                2,
+                "opens no ftp:// URLs",
+            ),
+            "URL: recipe": (train(recipe="ftp://host/r50.gin"), 2, "opens no ftp:// URLs"),
+            "URL: no kind of data": (
+                evaluate(model, dataset="gs://bucket/photos"),
+                2,
+                "no name of a data set: .* say folder:gs://bucket/photos",
+            ),
+            "URL: data_dir": (
+                evaluate(model, "--data_dir=ram://tfds", dataset="mnist"),
+                2,
+                "TFDS keeps no data sets at ram://tfds: .* gs://",
+            ),
+            "URL: checkpoint": (
+                convert("--checkpoint=gs://bucket/x.pth", converted),
+                2,
+                "--checkpoint gs://bucket/x.pth is a URL, .* copy it there",
+            ),
+            "URL: ablation": (
+                ["tools/ablate.py", quickstart, "--output=gs://bucket/x"],
+                2,
+                "--output gs://bucket/x is a URL",
+            ),
         }
         cls.good = {
             "compare": [
@@ -535,6 +570,9 @@ class ToolsTest(absltest.TestCase):
                 self.assertRegex(sentences[0], message)
                 self.assertEndsWith(sentences[0], ".")
                 self.assertEqual(actual, code)
+
+    def test_no_folder_is_called_like_a_url(self):
+        self.assertEmpty([path.name for path in ROOT.iterdir() if path.name.endswith(":")])
 
     def test_help(self):
         for tool in TOOLS:

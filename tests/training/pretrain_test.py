@@ -18,7 +18,6 @@ from csml_tf.errors import InputError
 from csml_tf.training import optim
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
-from csml_tf.training.training_bar import TrainingBar
 from tests.training import run_state, tiny_run
 
 EPOCHS = 3
@@ -37,19 +36,6 @@ class Monitor:
         if self._signal is not None:
             os.kill(os.getpid(), self._signal)
         return {"knn_top1": 0.5}
-
-
-def signal_after_step(epoch, step):
-    """Within it the process gets a SIGTERM while that step, both from 0, is made."""
-    original = TrainingBar.on_train_batch_end
-
-    def send(bar, batch, logs=None):
-        original(bar, batch, logs)
-        assert tf.is_tensor(logs["loss"]), "Keras reads it from the device in every step."
-        if (bar._epoch, bar._step) == (epoch, step + 1):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return mock.patch.object(TrainingBar, "on_train_batch_end", send)
 
 
 def clock_that_is_set_back():
@@ -80,7 +66,7 @@ class ResumeTest(tf.test.TestCase):
         handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         with clock_that_is_set_back():
             # After the mining of epoch 1, which is not repeated.
-            with signal_after_step(0, 1):
+            with tiny_run.signal_after_step(0, 1):
                 self.interrupt(
                     directory,
                     r"^Stopped by SIGTERM at step 2 of epoch 1: repeat the command to go on\.$",
@@ -95,7 +81,7 @@ class ResumeTest(tf.test.TestCase):
             for age, path in enumerate(sorted(directory.glob("checkpoints/ckpt-*"))):
                 os.utime(path, (1e9 - age, 1e9 - age))
             # In the last step of an epoch, which needs nothing more.
-            with signal_after_step(1, 2):
+            with tiny_run.signal_after_step(1, 2):
                 logs = self.interrupt(
                     directory, "^Stopped by SIGTERM after epoch 2: repeat", [Monitor()]
                 )
@@ -144,7 +130,7 @@ class ResumeTest(tf.test.TestCase):
             ["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice()
         )
         directory = tiny_run.make_temp_dir(self.addCleanup)
-        with signal_after_step(1, 1), self.assertRaises(Stopped):
+        with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
             tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
         tiny_run.run(directory, EPOCHS, [Monitor()], strategy=strategy)
         expected, actual = run_state.load(self.whole), run_state.load(directory)
@@ -166,7 +152,7 @@ class ResumeTest(tf.test.TestCase):
         expected = run_state.load(self.whole)
         for first, second in ((strategy, None), (None, strategy)):
             directory = tiny_run.make_temp_dir(self.addCleanup)
-            with signal_after_step(1, 1), self.assertRaises(Stopped):
+            with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
                 tiny_run.run(directory, EPOCHS, [Monitor()], strategy=first)
             tiny_run.run(directory, EPOCHS, [Monitor()], strategy=second)
             actual = run_state.load(directory)
@@ -178,7 +164,7 @@ class ResumeTest(tf.test.TestCase):
     def test_float16_goes_on_with_its_loss_scale(self):
         whole, directory = (tiny_run.make_temp_dir(self.addCleanup) for _ in range(2))
         tiny_run.run(whole, EPOCHS, precision="mixed_float16")
-        with signal_after_step(1, 1), self.assertRaises(Stopped):
+        with tiny_run.signal_after_step(1, 1), self.assertRaises(Stopped):
             tiny_run.run(directory, EPOCHS, precision="mixed_float16")
         tiny_run.run(directory, EPOCHS, precision="mixed_float16")
         expected, actual = run_state.load(whole), run_state.load(directory)
@@ -277,7 +263,7 @@ class ResumeTest(tf.test.TestCase):
         with self.assertRaises(Called):
             tiny_run.run(directory, EPOCHS, initialize=initialize)
         for step, function in ((0, lambda model: None), (1, initialize)):
-            with signal_after_step(0, step), self.assertRaises(Stopped):
+            with tiny_run.signal_after_step(0, step), self.assertRaises(Stopped):
                 tiny_run.run(directory, EPOCHS, initialize=function)
 
     def test_trains(self):

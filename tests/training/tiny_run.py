@@ -1,8 +1,11 @@
 """A pretraining run of seconds: a network of four convolutions on a few of the digits."""
 
 import functools
+import os
 import pathlib
+import signal
 import tempfile
+from unittest import mock
 
 import tensorflow as tf
 
@@ -15,6 +18,7 @@ from csml_tf.models.split_batch_norm import SplitBatchNormalization
 from csml_tf.training import assembly, pretrain
 from csml_tf.training.neighbor_refresh import NeighborRefresh
 from csml_tf.training.run_directory import RunDirectory
+from csml_tf.training.training_bar import TrainingBar
 from tests.methods import made
 
 NUM_IMAGES = 48
@@ -73,6 +77,19 @@ def make_parts(epochs=3, **options):
         **options,
     }
     return assembly.Parts(epochs=epochs, **settings)
+
+
+def signal_after_step(epoch, step):
+    """Within it the process gets a SIGTERM while that step, both from 0, is made."""
+    original = TrainingBar.on_train_batch_end
+
+    def send(bar, batch, logs=None):
+        original(bar, batch, logs)
+        assert tf.is_tensor(logs["loss"]), "Keras reads it from the device in every step."
+        if (bar._epoch, bar._step) == (epoch, step + 1):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return mock.patch.object(TrainingBar, "on_train_batch_end", send)
 
 
 def run(directory, epochs=3, monitors=(), source=None, strategy=None, initialize=None, **options):

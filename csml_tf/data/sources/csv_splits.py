@@ -3,11 +3,12 @@
 import collections
 import csv
 import functools
+import io
 import os
 
 import numpy as np
 
-from csml_tf import amounts
+from csml_tf import amounts, places
 from csml_tf.data.sources import listed_splits, split_names
 from csml_tf.data.sources.left_out import shorten
 from csml_tf.data.sources.listing import Listing
@@ -43,8 +44,8 @@ def open_splits(dataset, data_dir=None, download=False):
     """
     del data_dir, download
     path, options = listed_splits.parse(dataset, [listed_splits.NO_EXIF])
-    path = os.path.expanduser(path)
-    rows, notes = _read(path)
+    path = places.find(path)
+    rows, directory, notes = _read(path)
     by_role, unused = {"train": [], "test": [], "val": []}, {}
     for file, label, split in rows:
         role = split_names.find_role(split) if split else "train"
@@ -73,7 +74,7 @@ def open_splits(dataset, data_dir=None, download=False):
         notes = [*notes, line + "."]
 
     def find():
-        return _list(dataset, path, by_role["train"], by_role[test])
+        return _list(dataset, path, directory, by_role["train"], by_role[test])
 
     names = {"train": dataset, "test": f"{dataset}:{test}"}
     return listed_splits.make_splits(
@@ -81,9 +82,8 @@ def open_splits(dataset, data_dir=None, download=False):
     )
 
 
-def _list(dataset, path, train, test):
+def _list(dataset, path, directory, train, test):
     """{split: function that returns its `Listing`}."""
-    directory = os.path.realpath(os.path.dirname(path))
     class_names = sorted({label for _, label in train} - {""}, key=_numbers_first)
     number = {name: i for i, name in enumerate(class_names)}
 
@@ -126,16 +126,17 @@ def _list(dataset, path, train, test):
 
 
 def _read(path):
-    """-> ([(path from the table's folder, label, split), ..], lines about the table)."""
+    """-> ([(path from a folder, label, split), ..], that folder, lines about the table)."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = file.readlines()
+        lines = _read_lines(path)
         if any("\0" in line for line in lines):
             raise csv.Error("it holds zero bytes")
         first_line = next(filter(str.strip, lines), "")
-        directory = os.path.realpath(os.path.dirname(path))
+        directory = places.folder_of(path)
         reader = csv.reader(lines, delimiter=_find_separator(first_line, directory))
         table = [row for row in reader if any(map(str.strip, row))]
+    except InputError:
+        raise
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} cannot be read as a table ({error}): check the path after `csv:`; it needs "
@@ -168,6 +169,14 @@ def _read(path):
         column = columns.get(key)
         return row[column].strip() if column is not None and column < len(row) else ""
 
+    urls = [places.find(cell(row, "path")) for row in table if places.is_url(cell(row, "path"))]
+    if len(urls) == len(table):
+        directory = places.common_folder([places.folder_of(url) for url in urls])
+    elif urls and not places.is_url(path):
+        raise InputError(
+            f"{path} names files on a disk and at URLs ({urls[0]}), which are no one data set: "
+            "write a table for each."
+        )
     rows = {
         (_below(directory, cell(row, "path")), cell(row, "label"), cell(row, "split")): None
         for row in table
@@ -184,7 +193,7 @@ def _read(path):
             f"classes or splits: {shorten(several)}."
         )
     tried = [file for file, _, _ in list(rows)[:_ROWS_TRIED]]
-    are_there = [os.path.exists(os.path.join(directory, file)) for file in tried]
+    are_there = [places.exists(os.path.join(directory, file)) for file in tried]
     if not any(are_there):
         raise InputError(
             f"There is no file {tried[0]} in {directory}, which {path} names: write paths from the "
@@ -195,7 +204,14 @@ def _read(path):
             f"The first line of {path} names no file in {directory} ({tried[0]}): if it names the "
             "columns, call that of the paths `path`, else correct it."
         )
-    return list(rows), notes
+    return list(rows), directory, notes
+
+
+def _read_lines(path):
+    if places.is_url(path):
+        return io.StringIO(places.at(path).read_text("utf-8-sig")).readlines()
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        return file.readlines()
 
 
 def _find_separator(line, directory):
@@ -203,13 +219,21 @@ def _find_separator(line, directory):
     for separator in _SEPARATORS:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
         has_names = any(cell.lower() in _PATHS for cell in cells)
-        if has_names or (cells and os.path.isfile(os.path.join(directory, cells[0]))):
+        if has_names or (cells and places.is_file(os.path.join(directory, cells[0]))):
             return separator
     return next((separator for separator in _SEPARATORS if separator in line), ",")
 
 
 def _below(directory, path):
     """A path as the table has it, from `directory` on."""
+    if places.is_url(directory):
+        url = places.find(path if places.is_url(path) else f"{directory}/{path}")
+        if path.startswith("/") or not url.startswith(f"{directory}/"):
+            raise InputError(
+                f"{path} does not lie below {directory}, the folder of the table that names it: "
+                "put the table above its images, or write whole URLs in all its rows."
+            )
+        return url.removeprefix(f"{directory}/")
     path = os.path.expanduser(path)
     if "\\" in path and not os.path.exists(os.path.join(directory, path)):
         path = path.replace("\\", "/")  # Of Windows.

@@ -9,11 +9,14 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import progress
+from csml_tf import places, progress
 from csml_tf.augment import geometric, image_kinds, image_size
+from csml_tf.errors import InputError
 
 _NUM_THREADS = 16
 _CHUNK = 256
+_NUM_URL_THREADS = 64
+_URL_CHUNK = 32
 _HEAD_BYTES = 16  # That count in the checksum.
 _TAIL_BYTES = 1024
 _BAD, _GOOD, _TOO_LARGE = range(3)
@@ -44,18 +47,24 @@ def scan_files(directory, files):
 
     Returns:
         `FileScan`.
+
+    Raises:
+        url_path.StoreError: if a store does not answer: what it may hold is not broken.
     """
 
     def scan_chunk(start):
-        chunk = files[start : start + _CHUNK]
+        chunk = files[start : start + size]
         # As an array, in a tenth of the memory of a million tuples.
         return np.array([_scan_file(os.path.join(directory, file)) for file in chunk], np.int64)
 
+    is_url = places.is_url(directory)
+    # A store answers late and many at once; a chunk of its files should not last minutes.
+    num_threads, size = (_NUM_URL_THREADS, _URL_CHUNK) if is_url else (_NUM_THREADS, _CHUNK)
     results = []
-    starts = range(0, len(files), _CHUNK)
+    starts = range(0, len(files), size)
     with (
         progress.bar(len(files), "Checking files", unit="files") as advance,
-        futures.ThreadPoolExecutor(_NUM_THREADS) as pool,
+        futures.ThreadPoolExecutor(num_threads) as pool,
     ):
         for chunk in pool.map(scan_chunk, starts):
             results.append(chunk)
@@ -66,6 +75,10 @@ def scan_files(directory, files):
 
 def _scan_file(path):
     try:
+        if places.is_url(path):
+            url = places.at(path)
+            ends = url.read_ends(image_kinds.HEAD_BYTES, _TAIL_BYTES)
+            return _judge(*ends, url.read_bytes)
         with image_kinds.open_file(path) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):  # A device may have no end.
@@ -73,20 +86,30 @@ def _scan_file(path):
             head, size = file.read(image_kinds.HEAD_BYTES), status.st_size
             file.seek(max(0, size - _TAIL_BYTES))
             tail = file.read(_TAIL_BYTES)
-            kind = image_kinds.find_kind(head)
-            checksum = zlib.crc32(head[:_HEAD_BYTES] + tail)
-            # A JPEG file says so further inside, to who decodes it.
-            if kind != "JPEG" and image_size.is_too_large(kind, head):
-                return size, checksum, _TOO_LARGE
-            if size > image_size.MAX_BYTES:
-                return 0, 0, _BAD
-            if not _looks_whole(kind, head, tail, size):
-                # Phones append films and maps to photographs: the decoder has the last word.
+
+            def read():
                 file.seek(0)
-                geometric.decode_image(file.read())
-            return size, checksum, _GOOD
+                return file.read()
+
+            return _judge(size, head, tail, read)
+    except InputError:
+        raise
     except (OSError, tf.errors.OpError):
         return 0, 0, _BAD
+
+
+def _judge(size, head, tail, read):
+    kind = image_kinds.find_kind(head)
+    checksum = zlib.crc32(head[:_HEAD_BYTES] + tail)
+    # A JPEG file says so further inside, to who decodes it.
+    if kind != "JPEG" and image_size.is_too_large(kind, head):
+        return size, checksum, _TOO_LARGE
+    if size > image_size.MAX_BYTES:
+        return 0, 0, _BAD
+    if not _looks_whole(kind, head, tail, size):
+        # Phones append films and maps to photographs: the decoder has the last word.
+        geometric.decode_image(read())
+    return size, checksum, _GOOD
 
 
 def _looks_whole(kind, head, tail, size):

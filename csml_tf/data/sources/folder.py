@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import places
 from csml_tf.augment import orientation
 from csml_tf.data.sources import base, file_scan, folder_classes, left_out, packed_names
 from csml_tf.data.sources.broken_images import BrokenImages, StandIns, find_decodable
@@ -30,7 +31,7 @@ class FolderSource(base.ImageSource):
     one that is broken, with a warning, wherever its index occurs.
 
     Args:
-        directory: str, path of the folder; `~` is the home folder.
+        directory: str, path or URL of the folder; `~` is the home folder.
         class_names: iterable of str, or None for the names of the sub-folders; the
             classes of the training images, when this is a test set.
         name: str, how the source is called in logs; default "folder:DIR".
@@ -48,7 +49,7 @@ class FolderSource(base.ImageSource):
 
     def __init__(self, directory, class_names=None, name=None, listing=None, obeys_exif=True):
         self.name = name or f"folder:{directory}"
-        self._directory = os.path.expanduser(directory)
+        self._directory = places.find(directory)
         self._encoded_directory = os.fsencode(self._directory)  # Of any encoding.
         self._obeys_exif = obeys_exif
         if listing is None:

@@ -1,12 +1,11 @@
 """Which classes the sub-folders of a folder make up."""
 
 import collections
-import os
 import shlex
 
 import numpy as np
 
-from csml_tf import amounts
+from csml_tf import amounts, places
 from csml_tf.data.sources import folder_scan, split_names
 from csml_tf.data.sources.left_out import LeftOut, shorten
 from csml_tf.data.sources.listing import Listing
@@ -52,14 +51,14 @@ def check(directory):
     Raises:
         InputError: if there is none.
     """
-    if os.path.isfile(directory):
+    if places.is_file(directory):
         raise InputError(
-            f"{os.path.abspath(directory)} is a file and no folder: give the folder that holds it, "
+            f"{places.absolute(directory)} is a file and no folder: give the folder that holds it, "
             "unpack it where it is an archive, or say csv:FILE for a list of images."
         )
-    if not os.path.isdir(directory):
+    if not places.is_folder(directory):
         raise InputError(
-            f"There is no folder {os.path.abspath(directory)}: check the path after `folder:`."
+            f"There is no folder {places.absolute(directory)}: check the path after `folder:`."
         )
     return directory
 
@@ -171,13 +170,13 @@ def _check_any(files, directory, left_out):
         videos = left_out.paths(folder_scan.VIDEO_EXTENSIONS)
         if videos:
             raise InputError(
-                f"No image in {os.path.abspath(directory)}, but "
+                f"No image in {places.absolute(directory)}, but "
                 f"{amounts.count(len(videos), 'video')}, of which nothing is read: take images out "
                 f"of them, such as one a second by `ffmpeg -i {shlex.quote(videos[0])} -vf fps=1 "
                 "frames/%06d.jpg`, and give the folder of these."
             )
         raise InputError(
-            f"No image in {os.path.abspath(directory)}: it needs files that end in "
+            f"No image in {places.absolute(directory)}: it needs files that end in "
             f"{', '.join(folder_scan.EXTENSIONS)}, in it or in one sub-folder per class."
             f"{''.join(' ' + line for line in left_out.describe('There'))}"
         )

@@ -4,8 +4,11 @@ import collections
 import dataclasses
 import os
 
+from csml_tf import places
 from csml_tf.augment import image_kinds
+from csml_tf.data.sources import store_listing
 from csml_tf.data.sources.left_out import LeftOut
+from csml_tf.errors import InputError
 
 EXTENSIONS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib")
 # Of those that Pillow reads: the kind, by what the name ends in.
@@ -121,32 +124,35 @@ class Scan:
         return Scan(self.directory, self.loose, children, self.left_out)
 
 
-def scan(directory, is_apart=lambda name: False):
+def scan(directory, is_apart=lambda name: False, list_folder=None):
     """Lists a folder and all below it; no image is opened.
 
     Hidden and system folders and what this package has written are left out, and links
     that lead nowhere or in a circle. A real folder counts once.
 
     Args:
-        directory: str, path of a folder.
+        directory: str, path or URL of a folder.
         is_apart: function of the name of a sub-folder: whether it is a part of its own.
+        list_folder: function of a path, as `os.scandir`; None finds one.
 
     Returns:
         `Scan`.
     """
+    if list_folder is None:
+        list_folder = _find_listing(directory)
     left_out = LeftOut(directory)
-    (loose, names, links), _ = _list(directory, "", left_out)
+    (loose, names, links), _ = _list(list_folder, directory, "", left_out)
     children, parts = {}, {}
     visited, pending = {_key(directory)}, []
     for name in sorted([*names, *links]):
         if not is_apart(name):
             children[name] = Child([], LeftOut(directory))
             if name in names:
-                pending += _walk(directory, name + "/", False, children[name], visited)
+                pending += _walk(list_folder, directory, name + "/", False, children[name], visited)
             else:
                 pending.append(name + "/")
         elif not (name in links and _holds(os.path.join(directory, name))):
-            part = scan(os.path.join(directory, name))
+            part = scan(os.path.join(directory, name), list_folder=list_folder)
             if part.num_images:
                 parts[name] = part
             else:
@@ -156,7 +162,7 @@ def scan(directory, is_apart=lambda name: False):
         found = []
         for link in sorted(pending):
             child = children[link.partition("/")[0]]
-            found += _walk(directory, link, True, child, visited)
+            found += _walk(list_folder, directory, link, True, child, visited)
         pending = found
     for child in children.values():
         if not child.folders:
@@ -183,7 +189,7 @@ def _drop_repeated(children):
     return {name: child for name, child in children.items() if child.folders}
 
 
-def _walk(directory, prefix, is_linked, child, visited):
+def _walk(list_folder, directory, prefix, is_linked, child, visited):
     """Adds the folders from `prefix` on to a `Child`; returns the paths of links to others."""
     links = []
     folders = collections.deque([prefix])
@@ -195,7 +201,9 @@ def _walk(directory, prefix, is_linked, child, visited):
             if key in visited or (is_linked and _holds(path)):
                 child.left_out.add("links to what is there already", prefix)
                 continue
-            (images, names, linked), is_output = _list(directory, prefix, child.left_out)
+            found, is_output = _list(list_folder, directory, prefix, child.left_out)
+        except InputError:  # A store that does not answer may do so the next time.
+            raise
         except OSError:
             child.left_out.add("that may not be read", prefix)
             continue
@@ -203,6 +211,7 @@ def _walk(directory, prefix, is_linked, child, visited):
         if is_output:
             child.left_out.add("written by csml_tf", prefix)
             continue
+        images, names, linked = found
         if images:
             child.folders.append(Folder(prefix, images, key, is_linked))
         folders.extend(prefix + name + "/" for name in names)
@@ -210,10 +219,10 @@ def _walk(directory, prefix, is_linked, child, visited):
     return links
 
 
-def _list(directory, prefix, left_out):
+def _list(list_folder, directory, prefix, left_out):
     """-> ((images, names of folders, names of links to folders), whether the folder is ours)."""
     images, foreign, others, names, links = [], [], [], [], []
-    with os.scandir(os.path.join(directory, prefix)) as entries:
+    with list_folder(os.path.join(directory, prefix)) as entries:
         for entry in entries:
             name = entry.name
             try:
@@ -243,13 +252,39 @@ def _list(directory, prefix, left_out):
         for name in foreign:
             kind = FOREIGN_EXTENSIONS[os.path.splitext(name)[1].lower()]
             _judge(kind, prefix + name, images, left_out)
+        unclear = [name for name in others if not _is_other(name)]
+        paths = [os.path.join(directory, prefix + name) for name in unclear]
+        kinds = dict(zip(unclear, map(image_kinds.find_kind, store_listing.read_heads(paths))))
         for name in others:
-            kind = None
-            if os.path.splitext(name)[1].lower() not in _OTHER_EXTENSIONS:
-                head = image_kinds.read_head(os.path.join(directory, prefix + name))
-                kind = image_kinds.find_kind(head)
-            _judge(kind, prefix + name, images, left_out)
+            _judge(kinds.get(name), prefix + name, images, left_out)
     return (images, names, links), is_output
+
+
+def names(directory):
+    """The names of what is in a folder, on a disk or at a URL."""
+    if places.is_url(directory):
+        return [path.name for path in places.at(directory).iterdir()]
+    return os.listdir(directory)
+
+
+def _find_listing(directory):
+    """`os.scandir`, or for a URL what does the same."""
+    if not places.is_url(directory):
+        return os.scandir
+    return store_listing.StoreListing(directory, _is_passed_over, _has_known_ending).scandir
+
+
+def _is_passed_over(name):
+    return name.startswith(".") or name.lower() in _SYSTEM_FOLDERS
+
+
+def _is_other(name):
+    return os.path.splitext(name)[1].lower() in _OTHER_EXTENSIONS
+
+
+def _has_known_ending(name):
+    ending = os.path.splitext(name)[1].lower()
+    return ending in EXTENSIONS or ending in FOREIGN_EXTENSIONS or _is_other(name)
 
 
 def _judge(kind, path, images, left_out):
@@ -279,6 +314,9 @@ def _is_output(directory, prefix, images, others, names):
 
 
 def _key(path):
+    """The same for all paths to a real folder."""
+    if places.is_url(path):  # There are no links.
+        return (path.rstrip("/"),)
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
@@ -291,6 +329,8 @@ def _holds(path):
 
 
 def _read_tail(path, num_bytes):
+    if places.is_url(path):
+        return places.at(path).read_ends(0, num_bytes)[2]
     try:
         with open(path, "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - num_bytes))

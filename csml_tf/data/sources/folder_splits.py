@@ -55,7 +55,7 @@ def open_splits(dataset, data_dir=None, download=False):
     options, directories = set(), []
     for string in strings:
         path, own_options = listed_splits.parse(string, [_TOP, listed_splits.NO_EXIF])
-        directories.append(folder_classes.check(os.path.expanduser(path)))
+        directories.append(folder_classes.check(places.find(path)))
         options |= own_options
     for inner, outer in itertools.permutations(directories, 2):
         if places.is_inside(inner, outer):
@@ -123,13 +123,13 @@ def _list(parts, is_top):
 def _choose(dataset):
     """`_Parts` of one folder."""
     path, _ = listed_splits.parse(dataset, [_TOP, listed_splits.NO_EXIF])
-    directory = os.path.expanduser(path)
+    directory = places.find(path)
     scan = folder_scan.scan(directory, lambda name: split_names.find_role(name) is not None)
     base = dataset.rstrip("/")
     if not scan.loose and not scan.parts and len(scan.children) == 1:
         # An archive is often unpacked into a folder of its own: the splits may lie in it.
         (only,) = scan.children
-        if any(map(split_names.find_role, os.listdir(os.path.join(directory, only)))):
+        if any(map(split_names.find_role, folder_scan.names(os.path.join(directory, only)))):
             inside = _choose(f"{base}/{only}")
             if inside.test is not None:
                 return inside

@@ -74,7 +74,7 @@ def write_list(directory, what, lines):
     Returns:
         "listed in FILE"; "" where the cache cannot be written.
     """
-    digest = hashlib.sha256(os.fsencode(os.path.abspath(directory))).hexdigest()[:8]
+    digest = hashlib.sha256(os.fsencode(places.absolute(directory))).hexdigest()[:8]
     path = places.cache_home() / "lists" / f"{what}-{digest}.txt"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,8 @@ from typing import Optional
 
 import numpy as np
 
+from csml_tf import places
+
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
@@ -52,8 +54,8 @@ def join(listings):
     """
     if len(listings) == 1:
         return listings[0]
-    directories = [os.path.abspath(listing.directory) for listing in listings]
-    common = os.path.commonpath(directories)
+    directories = [places.absolute(listing.directory) for listing in listings]
+    common = places.common_folder(directories)
     files = []
     for directory, listing in zip(directories, listings):
         below = os.path.relpath(directory, common).replace(os.sep, "/")

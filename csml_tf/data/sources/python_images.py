@@ -2,13 +2,12 @@
 
 import functools
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import amounts
+from csml_tf import amounts, places
 from csml_tf.data.sources import base, file_scan, left_out, memory
 from csml_tf.data.sources.broken_images import find_decodable
 from csml_tf.errors import InputError
@@ -42,7 +41,7 @@ def make_source(images: Any) -> base.ImageSource:
             "give one of these with at least one image."
         )
     if all(isinstance(image, (str, os.PathLike)) for image in images):
-        return _of_files([os.path.expanduser(image) for image in images])
+        return _of_files([places.find(os.fspath(image)) for image in images])
     arrays = [np.asarray(image) for image in images]
     if len({array.shape for array in arrays}) == 1:
         return _of_array(np.stack(arrays))
@@ -77,7 +76,7 @@ def _check(images, dtype, rank, channels):
 def _of_files(paths):
     is_good = file_scan.scan_files("", paths).is_good
     _refuse([path for path, good in zip(paths, is_good) if not good], paths)
-    encoded = [pathlib.Path(path).read_bytes() for path in paths]
+    encoded = [places.at(path).read_bytes() for path in paths]
     source = memory.EncodedSource(encoded, name=amounts.count(len(paths), "file"), paths=paths)
     indices = np.arange(len(source))
     is_good = find_decodable(

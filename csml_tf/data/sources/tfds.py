@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from csml_tf import progress
+from csml_tf import places, progress
 from csml_tf.augment import geometric, image_kinds
 from csml_tf.data import parallel
 from csml_tf.data.sources import memory, records
@@ -22,6 +22,7 @@ _LOAD_BATCH = 1024
 _FILES_LOOKED_AT = 64
 _MEMORY_SHARE = 0.9
 _TESTS = ("test", "validation")
+_URLS = ("gs://", "s3://")  # Those that TFDS opens.
 _UNLABELLED = ("unlabelled", "unlabeled")
 
 
@@ -92,6 +93,11 @@ def load_split(builder, name, split):
         None not in shape[:2] and info.num_examples * shape[0] * shape[1] * 3 <= MAX_DECODED_BYTES
     )
     if _has_records(builder):
+        if places.is_url(builder.data_path):
+            raise InputError(
+                f"{name} lies as array_record in {builder.data_path}, and such files are read from "
+                "a disk only: copy that folder to one, or prepare the data set as tfrecord."
+            )
         if not is_small:
             source = records.RecordSource(builder, split, image_key, label_key, source_name)
             _check_kinds(source_name, source.read_some(_FILES_LOOKED_AT))
@@ -136,7 +142,14 @@ def make_builder(name, data_dir=None, download=False):
     Raises:
         InputError: if the data set is unknown or missing.
     """
-    data_dir = data_dir and os.path.expanduser(data_dir)
+    data_dir = data_dir and places.find(data_dir)
+    if data_dir and places.is_url(data_dir):
+        places.at(data_dir)  # Makes sure that TensorFlow knows such URLs.
+        if not data_dir.startswith(_URLS):
+            raise InputError(
+                f"TFDS keeps no data sets at {data_dir}: give --data_dir a path, or a URL with "
+                f"{' or '.join(_URLS)}."
+            )
     try:
         with quiet():
             builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)

@@ -5,6 +5,7 @@ import os
 import tensorflow as tf
 from absl import logging
 
+from csml_tf import places
 from csml_tf.augment import orientation
 from csml_tf.data.sources import base, folder_classes, listed_splits, packed_names
 
@@ -16,7 +17,7 @@ class UncheckedFolder(base.ImageSource):
     index, and a folder of any size is opened in the time that listing it takes.
 
     Args:
-        directory: str, path of the folder; `~` is the home folder. "folder:DIR" and
+        directory: str, path or URL of the folder; `~` is the home folder. "folder:DIR" and
             "folder+no_exif:DIR", see `folder_splits`, do as well.
 
     Attributes:
@@ -33,7 +34,7 @@ class UncheckedFolder(base.ImageSource):
             directory, options = listed_splits.parse(directory, [listed_splits.NO_EXIF])
         self._obeys_exif = listed_splits.NO_EXIF not in options
         self.name = f"folder{'' if self._obeys_exif else '+no_exif'}:{directory}"
-        self.directory = os.path.expanduser(directory)
+        self.directory = places.find(directory)
         self._encoded_directory = os.fsencode(self.directory)  # Of any encoding.
         listing = folder_classes.list_everything(self.directory)
         for note in listing.notes:

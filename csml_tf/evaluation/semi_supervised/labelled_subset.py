@@ -1,11 +1,10 @@
 """Which images of a training set keep their labels, and the file that says so."""
 
 import json
-import pathlib
 
 import numpy as np
 
-from csml_tf import amounts, setting_rules
+from csml_tf import amounts, places, setting_rules
 from csml_tf.data import balanced_draw
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
@@ -108,11 +107,11 @@ def load(path, source):
         InputError: if the file cannot be read, or is of other images.
     """
     try:
-        content = json.loads(pathlib.Path(path).read_text())
+        content = json.loads(places.at(path).read_text())
         fingerprint, indices = content["fingerprint"], np.unique(content["indices"])
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror}): check --labels_file."
+            f"{path} cannot be read ({error.strerror or error}): check --labels_file."
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
