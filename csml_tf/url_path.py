@@ -64,7 +64,9 @@ class UrlPath(pathlib.PurePosixPath):
     """
 
     def __new__(cls, *parts):
-        _check_scheme(os.fspath(parts[0]).partition(":")[0])
+        scheme, mark, _ = os.fspath(parts[0]).partition("://")
+        if mark:  # Else it is a part of one that was checked, as Python makes of paths.
+            _check_scheme(scheme)
         for part in parts:
             _check_text(os.fspath(part))
         return super().__new__(cls, *parts)
@@ -78,7 +80,11 @@ class UrlPath(pathlib.PurePosixPath):
     @property
     def parents(self):
         """The folders above, the bucket last."""
-        return tuple(super().parents)[:-2]
+        above, path = [], self
+        while len(path.parts) > 2:
+            path = path.parent
+            above.append(path)
+        return tuple(above)
 
     def resolve(self, strict: bool = False) -> UrlPath:
         """The path itself: there are no links."""
