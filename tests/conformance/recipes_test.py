@@ -318,7 +318,7 @@ PHOTOGRAPHS_CSML = {
     "NeighborRefresh.every_epochs": 40,
 }
 ON_PHOTOGRAPHS = {
-    "moco_v2": {
+    "moco": {
         "pretrain.learning_rate_per_256_images": 0.06,
         "MoCo.num_negatives": 2048,
         "MoCo.ema_decay": 0.99,
@@ -411,6 +411,11 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         self.assertCountEqual(
             recipe_files.list_recipes(), ["patches.gin", "quickstart.gin", *VALUES]
         )
+
+    def test_names_without_folders_differ(self):
+        """Runs and what they are compared with are called so."""
+        names = [name.rpartition("/")[2] for name in recipe_files.list_recipes()]
+        self.assertLen({*names}, len(names))
 
     @parameterized.parameters(*recipe_files.list_recipes())
     def test_header(self, name):
