@@ -62,7 +62,8 @@ class CrossSamples:
         mean over the images x of the batch of
             (2 * L(x; ..) + L(m; ..) + sum of L(s; ..)) / (2 + 1 + number of small views)
 
-    at 7 forward passes of an image instead of 11, a query's counted as 3. Our option.
+    at 7 forward passes of an image instead of 11, a query's counted as 3. Our option. In an
+    epoch that neither counts nor mixes neighbors the batches hold different images instead.
 
     The base method alone is `query_kinds=("image",)` and `positive_weights=(1.0, 0.0)`.
 
@@ -141,6 +142,15 @@ class CrossSamples:
     def counts_neighbors(self, epoch: int) -> bool:
         """Whether neighbors are positives of images in an epoch."""
         return self.positive_weights[1] > 0 and epoch >= self.neighbor_warmup_epochs
+
+    def draws_pairs(self, epoch: int) -> bool:
+        """Whether the batches of an epoch hold neighbors side by side.
+
+        As long as they would be of no use they do harm: a network that is young has neighbors that
+        look alike, and a batch with as many different images tells it more (docs/methods.md).
+        """
+        is_of_use = self.counts_neighbors(epoch) or "mixed" in self.kinds_in_use(epoch)
+        return self.pairs and is_of_use
 
     def target_views(self, both_views: bool = False) -> tuple[str, ...]:
         """The views that targets are made of, in the order of the columns of `weights`.

@@ -127,10 +127,12 @@ class Assembly:
         """The batches of an epoch from a step on; each worker makes those of its replicas."""
         replicas = self.strategy.num_replicas_in_sync
         parts = self.parts
+        pairs = self.model.cross_samples.draws_pairs(epoch)
 
         def make_own(context):
             num_workers = context.num_input_pipelines
-            batches = self._make_part(context.input_pipeline_id, num_workers)(epoch, first_step)
+            make = self._make_part(context.input_pipeline_id, num_workers, pairs)
+            batches = make(epoch, first_step)
             if replicas == num_workers:
                 return batches
             return parallel.prefetch(batches.rebatch(parts.global_batch_size // replicas))
@@ -141,16 +143,16 @@ class Assembly:
 
     @functools.cached_property
     def _make_part(self):
-        """Function of (part, number of parts) to what makes that part of any epoch's batches."""
+        """Function of (part, parts, whether in pairs) to what makes any epoch's batches."""
         parts = self.parts
         return functools.cache(
-            lambda part, num_parts: pipeline.make_epochs(
+            lambda part, num_parts, pairs: pipeline.make_epochs(
                 *(self.source, self.augmentations, parts.global_batch_size, parts.seed),
                 table=self.table,
                 augment_on=parts.augment_on,
                 part=part,
                 num_parts=num_parts,
-                pairs=self.model.cross_samples.pairs,
+                pairs=pairs,
             )
         )
 

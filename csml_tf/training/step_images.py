@@ -107,13 +107,14 @@ def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8)
     elif table is not None:
         table.assign(_random_neighbors(*table.neighbor_indices.shape, parts.seed), -1)
     model.epoch.assign(epoch)
+    pairs = cross_samples.draws_pairs(epoch)
     augmentations = dict(assembled.augmentations)
 
     def first_batch(epoch_source, epoch_augmentations, augment_on):
         batches = pipeline.make_epoch(
             *(epoch_source, epoch_augmentations, parts.global_batch_size, parts.seed, epoch),
             *(table, step, augment_on),
-            pairs=cross_samples.pairs,
+            pairs=pairs,
         )
         return next(iter(batches.take(1)))
 
@@ -122,7 +123,7 @@ def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8)
     dots = {name: view.ViewAugmentation(image_size=1) for name in augmentations}
     drawn = first_batch(_index_source(len(source)), dots, "device")
     mixed, area_fractions = _mix(model, views, epoch * num_steps + step)
-    if cross_samples.pairs:
+    if pairs:
         views, drawn = _apart(views), _apart(drawn)
         if mixed is not None:
             mixed, area_fractions = mixed[::2], area_fractions[::2]
@@ -137,7 +138,7 @@ def collect(source, center_view, parts, checkpoints=None, step=0, num_anchors=8)
         anchors.append(
             AnchorImages(
                 read.original(i, [name for name in views if name not in neighbor_names]),
-                read.original(i, neighbor_names) if cross_samples.uses_neighbors else None,
+                read.original(i, neighbor_names) if neighbor_names else None,
                 shown,
                 None if mixed is None else _unnormalize(mixed[i], parts.augmentation),
                 None if mixed is None else float(area_fractions[i]),
