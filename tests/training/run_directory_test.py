@@ -21,6 +21,14 @@ CLAIMED = f"# Code: {CODE}\n{CONFIG}DATA_FINGERPRINT = '0123abcd'\n"
 SOURCE = types.SimpleNamespace(name="digits", fingerprint="0123abcd")
 
 
+def write_two_rows(directory):
+    """Writes three epochs' metrics and drops the last; -> the rows that stay."""
+    for epoch in (1, 2, 3):
+        directory.append_metrics({"epoch": epoch, "loss": epoch / 2})
+    directory.drop_metrics_after(2)
+    return [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1.0}]
+
+
 class RunDirectoryTest(parameterized.TestCase):
     def setUp(self):
         super().setUp()
@@ -175,10 +183,7 @@ class RunDirectoryTest(parameterized.TestCase):
 
     def test_metrics(self):
         self.assertEqual(self.directory.read_metrics(), [])
-        for epoch in (1, 2, 3):
-            self.directory.append_metrics({"epoch": epoch, "loss": epoch / 2})
-        self.directory.drop_metrics_after(2)
-        expected = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1.0}]
+        expected = write_two_rows(self.directory)
         self.assertEqual(self.directory.read_metrics(), expected)
 
     def test_line_that_a_crash_cut_off(self):

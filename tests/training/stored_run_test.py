@@ -15,7 +15,7 @@ from csml_tf.training.best_encoder import BestEncoder
 from csml_tf.training.run_directory import RunDirectory
 from csml_tf.training.stop_signals import Stopped
 from tests import ram_store
-from tests.training import run_state, tiny_run
+from tests.training import run_directory_test, run_state, tiny_run
 
 EPOCHS = 2
 
@@ -75,10 +75,7 @@ class StoredRunDirectoryTest(absltest.TestCase):
 
     def test_metrics(self):
         self.assertEqual(self.directory.read_metrics(), [])
-        for epoch in (1, 2, 3):
-            self.directory.append_metrics({"epoch": epoch, "loss": epoch / 2})
-        self.directory.drop_metrics_after(2)
-        expected = [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 1.0}]
+        expected = run_directory_test.write_two_rows(self.directory)
         self.assertEqual(self.directory.read_metrics(), expected)
         cut = ram_store.read(self.directory.metrics) + b'{"epoch": 3, "lo'
         ram_store.write(self.directory.metrics, cut)
