@@ -27,12 +27,15 @@ class Query(NamedTuple):
         images: [n, height, width, 3], n a multiple of the batch.
         weights: [n, columns] of the positives, as for `method.Method.loss`.
         share: scalar, of the kind in the loss; all shares add up to 1.
+        family_size: scalar int32, images of the batch side by side that are relatives: 2 in a
+            batch of pairs, else 1.
         per_anchor: how many of the images belong to one anchor; they come together.
     """
 
     images: tf.Tensor
     weights: tf.Tensor
     share: tf.Tensor
+    family_size: tf.Tensor
     per_anchor: int = 1
 
 
@@ -143,14 +146,18 @@ class CrossSamples:
         """Whether neighbors are positives of images in an epoch."""
         return self.positive_weights[1] > 0 and epoch >= self.neighbor_warmup_epochs
 
-    def draws_pairs(self, epoch: int) -> bool:
-        """Whether the batches of an epoch hold neighbors side by side.
+    def draws_pairs(self, epoch):
+        """Whether the batches of an epoch, an integer or a scalar, hold neighbors side by side.
 
         As long as they would be of no use they do harm: a network that is young has neighbors that
         look alike, and a batch with as many different images tells it more (docs/methods.md).
         """
-        is_of_use = self.counts_neighbors(epoch) or "mixed" in self.kinds_in_use(epoch)
-        return self.pairs and is_of_use
+        begins = []
+        if self.positive_weights[1] > 0:
+            begins.append(self.neighbor_warmup_epochs)
+        if "mixed" in self._kinds:
+            begins.append(self.cutmix_warmup_epochs)
+        return self.pairs and bool(begins) and epoch >= min(begins)
 
     def target_views(self, both_views: bool = False) -> tuple[str, ...]:
         """The views that targets are made of, in the order of the columns of `weights`.
@@ -179,20 +186,6 @@ class CrossSamples:
         of_a_view = 2 if self.uses_neighbors else 1
         return (0, of_a_view) if both_views else (0,)
 
-    def is_stranger(self, rows, global_batch_size: int):
-        """Which images of the batch are no relatives of some queries.
-
-        Args:
-            rows: [n] int32, the images that the queries are of.
-            global_batch_size: images of the step.
-
-        Returns:
-            [n, global_batch_size] bool; False for the image itself and, in pairs, its neighbor.
-        """
-        images = tf.range(global_batch_size)[None]
-        family = 2 if self.pairs else 1
-        return tf.not_equal(rows[:, None] // family, images // family)
-
     def kinds_of_targets(self) -> tuple[str, ...]:
         """The query kind that is the target's own view, for each column of `target_views`."""
         own = {"query": "image", "key": "image_2"}
@@ -214,6 +207,7 @@ class CrossSamples:
         is_early = epoch < self.neighbor_warmup_epochs
         own, other = tf.unstack(tf.where(is_early, [1.0, 0.0], list(self.positive_weights)))
         nothing = tf.zeros_like(own)
+        family_size = tf.where(self.draws_pairs(epoch), 2, 1)
         made = {}
         for kind in kinds:
             per_anchor, is_second = 1, kind in _SECOND.values()
@@ -236,7 +230,7 @@ class CrossSamples:
             shape = [images.shape[0], len(weights)]
             rows = tf.broadcast_to(tf.stack(weights)[None], shape)
             share = self.shares(kinds, both_views)[kind]
-            made[kind] = Query(images, rows, share, per_anchor)
+            made[kind] = Query(images, rows, share, family_size, per_anchor)
         return made
 
     def _mix(self, views, seed):

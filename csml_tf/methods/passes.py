@@ -73,7 +73,9 @@ class Passes:
             for images, *others in self._split((query.images, positives, query.weights, rows)):
                 with tf.control_dependencies(finished):
                     images = tf.identity(images)
-                level_losses, of_part = self._measure(images, *others, targets, share)
+                level_losses, of_part = self._measure(
+                    images, *others, query.family_size, targets, share
+                )
                 of_kind = losses.setdefault(kind, dict.fromkeys(level_losses, 0.0))
                 for level, value in level_losses.items():
                     of_kind[level] += value / self._steps
@@ -142,7 +144,8 @@ class Passes:
             for kind, query in queries.items():
                 positives = {k: tf.repeat(v, query.per_anchor, axis=0) for k, v in own.items()}
                 losses[kind], of_kind = self._mean_losses(
-                    embedded[kind], positives, query.weights, _rows(query), targets
+                    *(embedded[kind], positives, query.weights, _rows(query)),
+                    *(query.family_size, targets),
                 )
                 total += self._scaled(of_kind, query.share)
         zeros = tf.UnconnectedGradients.ZERO
@@ -154,21 +157,24 @@ class Passes:
         own = tf.stack([embedded[kind][level] for kind in kinds], axis=1)
         return cross_replica.all_gather_by_sum(own)
 
-    def _losses_and_gradients(self, images, positives, weights, rows, targets, share):
+    def _losses_and_gradients(self, images, positives, weights, rows, family_size, targets, share):
         """One part of one kind: {level: its mean loss}, and the gradients of its share."""
         variables = self._base.trained_variables
         with tf.GradientTape() as tape:
             embeddings = self._base.query_encoder(images, training=True)
-            level_losses, loss = self._mean_losses(embeddings, positives, weights, rows, targets)
+            level_losses, loss = self._mean_losses(
+                embeddings, positives, weights, rows, family_size, targets
+            )
             loss = self._scaled(loss, share)
         # Without a level there, the last stages are outside the loss.
         zeros = tf.UnconnectedGradients.ZERO
         return level_losses, tape.gradient(loss, variables, unconnected_gradients=zeros)
 
-    def _mean_losses(self, embeddings, positives, weights, rows, targets):
+    def _mean_losses(self, embeddings, positives, weights, rows, family_size, targets):
         columns = self._cross_samples.anchor_columns(self._base.both_views_are_queries)
-        batch = next(iter(targets.values())).shape[0]
-        in_batch = InBatch(targets, columns, self._cross_samples.is_stranger(rows, batch))
+        images = tf.range(next(iter(targets.values())).shape[0])[None]
+        is_stranger = tf.not_equal(rows[:, None] // family_size, images // family_size)
+        in_batch = InBatch(targets, columns, is_stranger)
         losses = self._base.loss(embeddings, positives, weights, in_batch)
         means = {level: tf.reduce_mean(loss) for level, loss in losses.items()}
         return means, tf.add_n([self._level_weights[k] * value for k, value in means.items()])

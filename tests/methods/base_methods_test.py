@@ -312,6 +312,23 @@ class SwAVTest(tf.test.TestCase, parameterized.TestCase):
         self.assertIn("20 prototypes cannot all be used by 16 embeddings", logs.output[0])
 
 
+class YoungPairsTest(tf.test.TestCase, parameterized.TestCase):
+    @parameterized.parameters(SimCLR, BYOL, MoCoV3, SwAV)
+    def test_until_neighbors_count_the_step_is_that_of_the_base(self, base):
+        waits = {"neighbor_warmup_epochs": 2, "cutmix_warmup_epochs": 1}
+        steps = {}
+        for name, settings in (("plain", PLAIN), ("pairs", {**CSML, **waits, "pairs": True})):
+            model = make_model(base, **settings)
+            for epoch in (0, 1):
+                model.epoch.assign(epoch)
+                loss = model.train_step(make_views(model.view_names, seed=epoch))["loss"]
+                weights = [variable.numpy() for variable in model.trainable_variables]
+                steps[name, epoch] = [loss, *weights]
+        for ours, plain in zip(steps["pairs", 0], steps["plain", 0]):
+            self.assertAllEqual(ours, plain)
+        self.assertNotAllClose(steps["plain", 1][0], steps["pairs", 1][0])
+
+
 class RisingDecayTest(tf.test.TestCase):
     def test_formula(self):
         for progress in (0.0, 0.1, 0.7, 1.0):
