@@ -20,7 +20,7 @@ MIN_IMAGES = 20
 # What decides the speed; the others follow the number of epochs.
 BEFORE_EPOCHS = (
     *("IMAGE_SIZE", "STEM", "DEPTH", "WIDTH"),
-    *("GLOBAL_BATCH_SIZE", "BN_GROUPS", "NUM_NEGATIVES"),
+    *("GLOBAL_BATCH_SIZE", "BN_GROUPS", "NUM_NEGATIVES", "PRECISION"),
 )
 
 _VIEW_SIZES_PX = (224, 160, 128, 96, 64, 32)
@@ -56,6 +56,7 @@ _CORE_SECONDS_OF_VIEWS = 0.0045
 _CORE_RATE = 32e9
 # By MoCo's 53 hours on eight V100 for 200 epochs of ResNet-50 at 224 px; not measured here.
 _GPU_RATE = 3e12
+_SMALLEST_BFLOAT16_GAIN = 1.2  # Of a convolution alone; of a whole step it is less.
 _UNITS_OF_AN_ANCHOR = 4  # MoCo: a key, and a query with its backward pass.
 _MULTIPLY_ADDS = {18: 1.82e9, 50: 4.1e9}  # Of a forward pass at width 64, 224 px, ImageNet stem.
 _CIFAR_STEM_FACTOR = 15.0  # Neither a stride nor pooling: 0.56e9 at 32 px for ResNet-18.
@@ -71,6 +72,8 @@ class Facts:
         num_cpus: cores of this machine that the process may use.
         num_gpus: 0 for none; a TPU's cores count as GPUs.
         replicas: devices that share a batch.
+        bfloat16_gain: how many times as fast the CPU computes in bfloat16 as in float32, as
+            measured; 1.0 where it has no instructions for that.
         anchors_per_sec: speed of the network chosen, as measured; None for an estimate.
         between_epochs_s: seconds between two epochs, for input and checkpoint.
     """
@@ -80,6 +83,7 @@ class Facts:
     num_cpus: int
     num_gpus: int = 0
     replicas: int = 1
+    bfloat16_gain: float = 1.0
     anchors_per_sec: float | None = None
     between_epochs_s: float = 1.5
 
@@ -155,6 +159,8 @@ def choose(facts: Facts, given: Mapping[str, Any]) -> dict[str, Choice]:
         min(queue, _LARGEST_QUEUE),
         "a quarter of the images, two batches at least, 65,536 at most",
     )
+
+    add("PRECISION", *_choose_precision(facts))
 
     if "EPOCHS" not in given:
         epochs, reason = _choose_epochs(facts, hours, wanted, wanted_reason, value)
@@ -251,6 +257,16 @@ def _choose_epochs(facts, hours, wanted, wanted_reason, value):
             "images."
         )
     return epochs, f"as many as fit into {_in_hours(hours)} at {speed:.0f} images a second ({how})"
+
+
+def _choose_precision(facts):
+    if facts.num_gpus:
+        return "float32", "chosen on CPUs only; on a GPU or TPU see docs/scaling.md"
+    if facts.bfloat16_gain == 1.0:
+        return "float32", "this CPU has no instructions for bfloat16"
+    measured = f"this CPU convolves in bfloat16 {facts.bfloat16_gain:.1f} times as fast"
+    is_worth_it = facts.bfloat16_gain >= _SMALLEST_BFLOAT16_GAIN
+    return "mixed_bfloat16" if is_worth_it else "float32", measured
 
 
 def _choose_batch(facts):

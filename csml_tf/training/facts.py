@@ -9,26 +9,34 @@ import tensorflow as tf
 
 from csml_tf.augment import geometric
 from csml_tf.data.sources.base import ImageSource
-from csml_tf.training import workers
+from csml_tf.training import precision, workers
 from csml_tf.training.automatic import Facts
 
 _SAMPLE = 64  # Images whose size is looked at.
+_PARTS_OF_ONE = 1000  # Workers share whole numbers.
 
 
-def collect(source: ImageSource, strategy: tf.distribute.Strategy) -> Facts:
+def collect(
+    source: ImageSource, strategy: tf.distribute.Strategy, times_bfloat16: bool = False
+) -> Facts:
     """The `automatic.Facts`, alike on all workers.
 
     Args:
         source: of the training images.
         strategy: of the run.
+        times_bfloat16: whether `bfloat16_gain` is wanted, which takes a second where a CPU has
+            instructions for it; 1.0 otherwise.
     """
     replicas = strategy.num_replicas_in_sync
     on_cpus = not tf.config.list_logical_devices("GPU") and not isinstance(
         strategy, tf.distribute.TPUStrategy
     )
     own = [len(source), _short_side_px(source), _num_cpus(), 0 if on_cpus else replicas, replicas]
+    gain = precision.bfloat16_gain() if times_bfloat16 and on_cpus else 1.0
+    own.append(round(_PARTS_OF_ONE * gain))
     # Machines may differ, and their settings may not.
-    return Facts(*workers.share(strategy, np.array(own, np.int32)).tolist())
+    *numbers, gain = workers.share(strategy, np.array(own, np.int32)).tolist()
+    return Facts(*numbers, bfloat16_gain=gain / _PARTS_OF_ONE)
 
 
 def _num_cpus():

@@ -52,7 +52,7 @@ def settle(
     _check_encoder(encoder, given)
     fitting = {name: encoder[name] for name in open_knobs if name in encoder}
     kept = {**fitting, **kept}
-    found = facts.collect(source, strategy)
+    found = facts.collect(source, strategy, "PRECISION" in {*open_knobs} - {*kept})
     choices = automatic.choose(found, {**given, **kept})
     unknown = sorted({*open_knobs} - {*kept} - {*choices})
     if unknown:

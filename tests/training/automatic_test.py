@@ -74,6 +74,18 @@ class ChooseTest(parameterized.TestCase):
     def test_a_wider_network_gets_fewer_epochs(self):
         self.assertLess(choose(HOURS=1, WIDTH=64)["EPOCHS"], choose(HOURS=1, WIDTH=16)["EPOCHS"])
 
+    @parameterized.parameters(
+        (0, 1.0, "float32", "no instructions for bfloat16"),
+        (0, 1.1, "float32", "1.1 times as fast"),
+        (0, 1.8, "mixed_bfloat16", "1.8 times as fast"),
+        (1, 1.8, "float32", "on CPUs only"),
+    )
+    def test_precision(self, gpus, gain, expected, reason):
+        facts = Facts(1_000, 96, num_cpus=2, num_gpus=gpus, bfloat16_gain=gain)
+        choice = automatic.choose(facts, {})["PRECISION"]
+        self.assertEqual(choice.value, expected)
+        self.assertIn(reason, choice.reason)
+
     def test_measured_speed_decides(self):
         facts = Facts(1_000, 96, num_cpus=2, anchors_per_sec=10.0, between_epochs_s=20.0)
         choices = automatic.choose(facts, {"HOURS": 1})

@@ -1,3 +1,6 @@
+import pathlib
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -85,3 +88,38 @@ class PrecisionTest(tf.test.TestCase, parameterized.TestCase):
 
 if __name__ == "__main__":
     tf.test.main()
+
+
+class Bfloat16GainTest(tf.test.TestCase, parameterized.TestCase):
+    def set_flags(self, text):
+        path = pathlib.Path(self.get_temp_dir()) / "cpuinfo"
+        path.unlink(missing_ok=True)
+        if text is not None:
+            path.write_text(text)
+        self.enter_context(mock.patch.object(precision, "_CPU_INFO", path))
+
+    @parameterized.parameters(
+        ("processor: 0\nflags\t\t: fpu avx2 avx512_bf16 erms\n", True),
+        ("flags\t\t: fpu amx_bf16 amx_tile\n", True),
+        ("flags\t\t: fpu avx512f avx512_bf16_like\nbugs: avx512_bf16\n", False),
+        ("Features: fp asimd\n", False),
+        (None, False),
+    )
+    def test_instructions(self, text, expected):
+        self.set_flags(text)
+        self.assertEqual(precision.has_bfloat16_instructions(), expected)
+
+    def test_nothing_is_timed_without_instructions(self):
+        self.set_flags("flags: avx2\n")
+        with mock.patch.object(precision, "_convolution_s", side_effect=AssertionError):
+            self.assertEqual(precision.bfloat16_gain(), 1.0)
+
+    def test_both_can_be_timed(self):
+        self.set_flags("flags: amx_bf16\n")
+        self.assertGreater(precision.bfloat16_gain(), 0.0)
+
+    def test_gain_is_how_many_times_as_fast(self):
+        self.set_flags("flags: avx512_bf16\n")
+        seconds = {tf.float32: 0.3, tf.bfloat16: 0.2}
+        with mock.patch.object(precision, "_convolution_s", seconds.__getitem__):
+            self.assertAlmostEqual(precision.bfloat16_gain(), 1.5)

@@ -10,7 +10,7 @@ from absl.testing import absltest
 
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.training import facts, settling, step_clock
+from csml_tf.training import facts, precision, settling, step_clock
 
 
 @dataclasses.dataclass
@@ -87,6 +87,16 @@ class SettleTest(absltest.TestCase):
             knobs = self.settle(given)
         self.assertEqual(knobs["EPOCHS"], 132)  # An epoch takes 20 s and 5 s; there are 3312 s.
         self.assertIn("at 50 images a second (measured)", self.lines)
+
+    def test_bfloat16_is_timed_where_it_is_asked_for(self):
+        with mock.patch.object(precision, "bfloat16_gain", return_value=1.5004) as gain:
+            self.assertEqual(self.settle({"PRECISION": "auto"})["PRECISION"], "mixed_bfloat16")
+            self.assertIn("PRECISION = 'mixed_bfloat16': this CPU convolves", self.lines)
+            gain.reset_mock()
+            kept = self.settle({"PRECISION": "auto"}, {"PRECISION": "'float32'"})
+            self.assertEqual(kept["PRECISION"], "float32")
+            self.settle({"EPOCHS": "auto"})
+            gain.assert_not_called()
 
     def test_config_that_somebody_has_edited(self):
         for text in ("%MINE", "12 or so", "7 +"):
