@@ -22,9 +22,8 @@ _LISTS_PER_ROOT = 4
 _ROWS_PER_LIST = 40
 _KMEANS_ITERATIONS = 10
 _SEED = 0
-# Of the lists the share that a query looks through, and how many at least.
-_PROBED_SHARE = 1 / 64
-_LEAST_PROBES = 16
+# Lists that a query looks through: a share of them would be a share of all pairs again.
+_PROBES = 32
 # A query ends early after this many times the rows that its lists hold on average: where
 # features are about to collapse, one list holds most of them.
 _MOST_ROWS = 8
@@ -62,16 +61,16 @@ def choose_lists(num_rows: int) -> tuple[int, int]:
         num_rows: at least 1.
 
     Returns:
-        (num_lists, num_probes), both at least 1: four times the square root of the rows, and a
-        64th of the lists but 16 at least; fewer where the rows are too few for that.
+        (num_lists, num_probes), both at least 1: four times the square root of the rows, and 32;
+        fewer where the rows are too few for that.
 
     Example:
         >>> choose_lists(2_000_000), choose_lists(10_000), choose_lists(20)
-        ((5657, 88), (250, 16), (1, 1))
+        ((5657, 32), (250, 32), (1, 1))
     """
     wanted = round(_LISTS_PER_ROOT * math.sqrt(num_rows))
     num_lists = max(1, min(wanted, num_rows // _ROWS_PER_LIST))
-    return num_lists, min(num_lists, max(_LEAST_PROBES, round(_PROBED_SHARE * num_lists)))
+    return num_lists, min(num_lists, _PROBES)
 
 
 class InvertedFile:
@@ -116,7 +115,7 @@ class InvertedFile:
             count(rows.stop - rows.start)
 
     def top_k(
-        self, k: int, rows: Optional[slice] = None, on_rows: OnRows = None
+        self, k: int, rows: slice | None = None, on_rows: OnRows = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """About the k rows most similar to each row among all others, nearest first.
 

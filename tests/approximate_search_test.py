@@ -67,7 +67,7 @@ class InvertedFileTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_few_lists_find_most(self):
         features = clustered(2000, 16, num_clusters=200)
-        self.assertEqual(approximate_search.choose_lists(2000), (50, 16))
+        self.assertEqual(approximate_search.choose_lists(2000), (50, 32))
         similarities, indices = approximate_search.InvertedFile(features).top_k(5)
         exact = brute_force(features, 5)[1]
         self.assertBetween(share_found(indices, exact), 0.9, 1.0)
@@ -189,7 +189,8 @@ class WithoutFaissTest(tf.test.TestCase, parameterized.TestCase):
         with (
             mock.patch.dict(sys.modules, {"faiss": None}),
             self.assertRaisesRegex(
-                InputError, r"^An approximate search needs FAISS.*pip install 'csml_tf\[faiss\]', or"
+                InputError,
+                r"^An approximate search needs FAISS.*pip install 'csml_tf\[faiss\]', or",
             ),
         ):
             approximate_search.InvertedFile(clustered(9, 4))
@@ -198,9 +199,9 @@ class WithoutFaissTest(tf.test.TestCase, parameterized.TestCase):
         (1, 1, 1),
         (79, 1, 1),
         (80, 2, 2),
-        (6000, 150, 16),
-        (1_000_000, 4000, 62),
-        (100_000_000, 40_000, 625),
+        (6000, 150, 32),
+        (1_000_000, 4000, 32),
+        (100_000_000, 40_000, 32),
     )
     def test_lists(self, num_rows, num_lists, num_probes):
         self.assertEqual(approximate_search.choose_lists(num_rows), (num_lists, num_probes))
