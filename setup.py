@@ -38,8 +38,8 @@ REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
 DEMO = ["scikit-image>=0.19"]  # Its pictures are the images of `make demo`.
 DOCS = ["mkdocs-material>=9.5.40", "mkdocstrings[python]>=0.26"]  # The site, `make docs`.
-# 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 FAISS = ["faiss-cpu>=1.8"]
+# 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
 setuptools.setup(
