@@ -38,6 +38,7 @@ REPORTS = ["matplotlib>=3.5"]
 PILLOW = "pillow>=9.0"
 DEMO = ["scikit-image>=0.19"]  # Its pictures are the images of `make demo`.
 DOCS = ["mkdocs-material>=9.5.40", "mkdocstrings[python]>=0.26"]  # The site, `make docs`.
+FAISS = ["faiss-cpu>=1.8"]
 # 26 cannot be imported beside NumPy 1, and does not ask for NumPy 2.
 PARQUET = [f"pyarrow>=14,<26; {HOME}", f"pyarrow>=14; {LATER}"]
 
@@ -92,6 +93,7 @@ setuptools.setup(
         "images": [PILLOW, "pillow-heif>=0.15"],  # WebP, TIFF and AVIF; HEIC.
         "demo": DEMO,
         "docs": DOCS,
+        "faiss": FAISS,  # Neighbors among millions of images only.
         "onnx": ONNX,  # tools/export.py --format=onnx only.
         "parquet": PARQUET,
         "reports": REPORTS,
@@ -99,6 +101,7 @@ setuptools.setup(
         "stores": [f"tensorflow-io==0.36.*; {HOME}"],
         "torch": ["torch>=2.5"],  # Reads and writes PyTorch's files; tools/convert.py only.
         "dev": [
+            *FAISS,
             *PARQUET,
             *REPORTS,
             *DEMO,

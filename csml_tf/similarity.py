@@ -35,8 +35,9 @@ def cosine_top_k(queries, bank, k, query_indices=None, on_block=None):
     """The k rows of `bank` most similar to each query, nearest first.
 
     Exact up to the rounding of float32; of equally similar rows the lower index comes first.
-    Memory beyond the inputs and outputs is a copy of the inputs, of half their size where
-    bfloat16 is the faster format, 8 bytes for each neighbor, and a few blocks of similarities.
+    Memory beyond the inputs and outputs is 8 bytes for each neighbor and a few blocks of
+    similarities; where bfloat16 is the faster format, a copy of the inputs in it, too, and on a
+    GPU in either format.
 
     Args:
         queries: [num_queries, dim] float32, unit length.
@@ -98,6 +99,21 @@ def l2_normalize(features):
     features = np.asarray(features, np.float32)
     norms = np.linalg.norm(features, axis=1, keepdims=True)
     return features / np.maximum(norms, 1e-12)
+
+
+def l2_normalize_in_place(features: np.ndarray) -> None:
+    """Does `l2_normalize` to an array itself, in the memory of a few rows.
+
+    Args:
+        features: [n, dim] float32; its rows are scaled to unit length, a zero row stays zero.
+
+    Raises:
+        ValueError: if the features are not float32, and would be copied.
+    """
+    if features.dtype != np.float32:
+        raise ValueError(f"features must be float32, got {features.dtype}.")
+    for start in range(0, len(features), _BLOCK):
+        features[start : start + _BLOCK] = l2_normalize(features[start : start + _BLOCK])
 
 
 def _top_k(queries, bank, k, own, symmetric, on_block):
@@ -163,10 +179,11 @@ class _Proposals:
 
     def __init__(self, queries, bank, k):
         self._queries, self._bank, self._k = queries, bank, k
-        self._coarse_bank = _Coarse(bank, _quicker_dtype())
+        dtype = _quicker_dtype()
+        self._coarse_bank = _Coarse(bank, dtype, uses=len(_slices(len(queries))))
         self._coarse_queries = self._coarse_bank
         if queries is not bank:
-            self._coarse_queries = _Coarse(queries, _quicker_dtype())
+            self._coarse_queries = _Coarse(queries, dtype, uses=len(_slices(len(bank))))
         self._slack = _error_bound(self._coarse_queries, self._coarse_bank)
         if not np.isfinite(self._slack):
             raise ValueError("The features hold a number that is not finite.")
@@ -185,8 +202,8 @@ class _Proposals:
             (query indices [pairs], bank indices [pairs], similarities [pairs] float32).
         """
         products = tf.matmul(
-            self._coarse_queries.blocks[rows.start],
-            self._coarse_bank.blocks[columns.start],
+            self._coarse_queries.block(rows),
+            self._coarse_bank.block(columns),
             transpose_b=True,
         )
         row_bars = self._first_bars(products, row_bars)
@@ -363,27 +380,36 @@ class _Coarse:
     Args:
         features: [n, dim] float32.
         dtype: one of `_ROUNDING`.
+        uses: how often each block is asked for.
 
     Attributes:
-        blocks: {index of the first row: [rows, dim] tensor of `dtype`}, on the GPU if there
-            is one.
         dim: columns.
         norm: of the longest row; NaN or infinite if a feature is.
         rounding: length of the largest difference that rounding a row made.
     """
 
-    def __init__(self, features, dtype):
-        self.blocks = {}
+    def __init__(self, features, dtype, uses):
+        self._features, self._dtype = features, dtype
+        self._kept = {}
+        # To copy float32 to the host's memory again costs next to nothing beside a product.
+        keeps = uses > 1 and (dtype != tf.float32 or _has_gpu())
         self.dim = features.shape[1]
         norms, roundings = [], []
         for rows in _slices(len(features)):
-            exact = tf.constant(features[rows])
-            self.blocks[rows.start] = tf.cast(exact, dtype)
-            difference = tf.cast(self.blocks[rows.start], tf.float32) - exact
+            block = self.block(rows)
+            if keeps:
+                self._kept[rows.start] = block
+            difference = tf.cast(block, tf.float32) - features[rows]
             norms.append(np.linalg.norm(features[rows], axis=1).max())
             roundings.append(tf.norm(difference, axis=1).numpy().max())
         self.norm = np.max(norms, initial=0)
         self.rounding = max(np.max(roundings, initial=0), _TF32_ROUNDING * self.norm)
+
+    def block(self, rows):
+        """[rows, dim] tensor of the format, on the GPU if there is one; a slice of `_slices`."""
+        if rows.start in self._kept:
+            return self._kept[rows.start]
+        return tf.cast(tf.constant(self._features[rows]), self._dtype)
 
 
 def _error_bound(left, right):
@@ -404,8 +430,8 @@ def _quicker_dtype():
     factors = l2_normalize(np.random.default_rng(0).uniform(size=[512, 1024]))
 
     def seconds(dtype):
-        coarse = _Coarse(factors, dtype)
-        (block,) = coarse.blocks.values()
+        coarse = _Coarse(factors, dtype, uses=1)
+        block = coarse.block(slice(0, len(factors)))
         elapsed_s = []
         try:
             for _ in range(4):  # The first one sets things up.

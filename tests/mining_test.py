@@ -1,11 +1,14 @@
+from unittest import mock
+
 import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
-from csml_tf import mining
+from csml_tf import approximate_search, mining
 from csml_tf.augment import center_view
 from csml_tf.data.sources import memory
 from csml_tf.models import encoder
+from tests import approximate_search_test
 from tests.data.sources import image_files
 
 # The last two are copies of the first two.
@@ -33,7 +36,8 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
         np.fill_diagonal(similarities, -np.inf)
 
         source = memory.MemorySource(IMAGES)
-        actual = mining.mine_neighbors(self.encoder, source, self.view, 3, batch_size)
+        actual, recall = mining.mine_neighbors(self.encoder, source, self.view, 3, batch_size)
+        self.assertIsNone(recall)
         self.assertEqual((actual.shape, actual.dtype), ((17, 3), np.int32))
         found = np.take_along_axis(similarities, actual, axis=1)
         # By similarity: two neighbors that are as near as each other may swap.
@@ -42,7 +46,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_never_itself_but_its_copy(self):
         source = memory.MemorySource(IMAGES)
-        actual = mining.mine_neighbors(self.encoder, source, self.view, 5)
+        actual, _ = mining.mine_neighbors(self.encoder, source, self.view, 5)
         self.assertAllEqual(actual[[0, 1, 15, 16], 0], [15, 16, 0, 1])
         for i, row in enumerate(actual):
             self.assertNotIn(i, row)
@@ -57,8 +61,42 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
             self.assertEqual(num_rows, 15)
             return np.concatenate([search(rows) for rows in parts])
 
-        actual = mining.mine_neighbors(*options, share_rows=share_rows)
-        self.assertAllEqual(actual, mining.mine_neighbors(*options))
+        actual, _ = mining.mine_neighbors(*options, share_rows=share_rows)
+        self.assertAllEqual(actual, mining.mine_neighbors(*options)[0])
+
+    @approximate_search_test.needs_faiss
+    def test_approximate(self):
+        source = memory.MemorySource(IMAGES[:15])
+        options = (self.encoder, source, self.view, 3)
+        exact, _ = mining.mine_neighbors(*options)
+        whole, recall = mining.mine_neighbors(*options, approximate=True)
+        self.assertAllEqual(whole, exact)  # So few rows are one list.
+        self.assertEqual(recall, 1.0)
+        parts = [slice(0, 5), slice(5, 6), slice(6, 15)]
+        make = mock.Mock(wraps=approximate_search.InvertedFile)
+        with mock.patch.object(approximate_search, "InvertedFile", make):
+            shared, _ = mining.mine_neighbors(
+                *options,
+                share_rows=lambda _, search: np.concatenate([search(rows) for rows in parts]),
+                approximate=True,
+            )
+        self.assertAllEqual(shared, whole)
+        self.assertEqual(make.call_count, 1)  # Not one for each part.
+
+    @approximate_search_test.needs_faiss
+    def test_recall_is_that_of_the_whole_table(self):
+        source = memory.MemorySource(IMAGES[:15])
+        options = (self.encoder, source, self.view, 3)
+        exact, _ = mining.mine_neighbors(*options)
+
+        def share_rows(num_rows, search):
+            table = search(slice(0, num_rows)).copy()
+            for row in range(5):  # Of a third of the rows, one of three is a stranger.
+                table[row, 0] = next(i for i in range(15) if i != row and i not in exact[row])
+            return table
+
+        _, recall = mining.mine_neighbors(*options, share_rows=share_rows, approximate=True)
+        self.assertAlmostEqual(recall, 1 - 5 / 45)
 
     def test_the_encoder_stays_as_it_is(self):
         before = self.encoder.get_weights()

@@ -224,6 +224,16 @@ class MutualTopKTest(tf.test.TestCase, parameterized.TestCase):
         self.assertLen(set(computed), len(computed))
         self.assertLess(len(computed), 0.1 * 600 * 599 / 2)
 
+    def test_what_is_kept_in_the_coarse_format(self):
+        features = unit_vectors(0, 10, 4)
+        kept = {}
+        for dtype, uses in itertools.product([tf.bfloat16, tf.float32], [1, 2]):
+            with machine(dtype, block=4):
+                kept[dtype, uses] = len(similarity._Coarse(features, dtype, uses)._kept)
+        # float32 is there already, and what is used once need not stay.
+        expected = {(tf.bfloat16, 1): 0, (tf.bfloat16, 2): 3, (tf.float32, 1): 0}
+        self.assertEqual(kept, {**expected, (tf.float32, 2): 0})
+
     def test_more_pairs_than_are_gathered_at_once(self):
         features = unit_vectors(0, 50, 9)
         expected = brute_force(features, features, 49, np.arange(50))
@@ -290,6 +300,16 @@ class L2NormalizeTest(tf.test.TestCase):
         self.assertAllEqual(
             similarity.l2_normalize([[0, 0], [3, 4]]), np.float32([[0, 0], [0.6, 0.8]])
         )
+
+    def test_in_place(self):
+        features = small_integers(0, 50, 6) * 3
+        features[4] = 0
+        expected = similarity.l2_normalize(features)
+        with machine(block=16):
+            similarity.l2_normalize_in_place(features)
+        self.assertAllEqual(features, expected)
+        with self.assertRaisesRegex(ValueError, "float32, got float64"):
+            similarity.l2_normalize_in_place(np.eye(3))
 
 
 if __name__ == "__main__":

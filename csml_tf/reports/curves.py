@@ -36,6 +36,7 @@ SPEED = (
 NEIGHBORS = (
     ("neighbor_purity", "purity of the neighbors, %", 100),
     ("neighbor_churn", "churn of the neighbors, %", 100),
+    ("neighbor_recall", "recall of an approximate search, %", 100),
     ("mining_seconds", "seconds of mining", 1),
 )
 
@@ -129,7 +130,7 @@ def health(rows):
 
 
 def neighbors(rows):
-    """Purity and churn of the mined neighbors, and the seconds that mining took.
+    """Purity, churn and recall of the mined neighbors, and the seconds that mining took.
 
     Raises:
         LeftOut: if the run mines no neighbors, or has not by now.

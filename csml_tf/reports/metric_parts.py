@@ -94,7 +94,8 @@ def neighbors(record: RunRecord, output: pathlib.Path) -> str:
     """As `losses_and_speed`, of the mined neighbors; raises `LeftOut` if there are none."""
     caption = (
         "Purity: share of all mined neighbors that have their anchor's class, for which labels "
-        "are read only here. Churn: share of the neighbors that the mining before did not have."
+        "are read only here. Churn: share of the neighbors that the mining before did not have. "
+        "Recall: share of the exact neighbors of some images that an approximate search has found."
     )
     return _drawn(curves.neighbors(record.rows), output / "neighbors.png", caption)
 

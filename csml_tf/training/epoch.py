@@ -153,7 +153,7 @@ class Epoch:
         self._baselines = row.get("knn_baselines", self._baselines)
         accuracies = ["knn_top1", "linear_top1"]
         shown = ["loss", *accuracies, *health.FIGURES]
-        shown += ["neighbor_purity", "neighbor_churn", "images_per_sec"]
+        shown += ["neighbor_purity", "neighbor_churn", "neighbor_recall", "images_per_sec"]
         figures = [
             f"{name} {row[name]:.4g}{self._what_is_ahead(row[name]) if name == 'knn_top1' else ''}"
             for name in shown

@@ -6,12 +6,12 @@ import time
 import tensorflow as tf
 from absl import logging
 
-from csml_tf import mining
+from csml_tf import approximate_search, mining
 from csml_tf.data import neighbor_table
 from csml_tf.errors import InputError
 from csml_tf.training import workers
 
-_SHARES = ("neighbor_purity", "neighbor_churn")
+_SHARES = ("neighbor_purity", "neighbor_churn", "neighbor_recall")
 
 
 class NeighborRefresh:
@@ -22,22 +22,33 @@ class NeighborRefresh:
         center_view: `augment.view.CenterView` for mining.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
+        approximate_from: number of images from which the search is approximate, by FAISS; below
+            it is exact.
 
     Raises:
-        InputError: if the source has no `num_neighbors` other images.
+        InputError: if the source has no `num_neighbors` other images, or so many that FAISS is
+            needed, and FAISS is not installed.
         ValueError: if a number is below 1.
     """
 
-    def __init__(self, source, center_view, num_neighbors=5, every_epochs=5):
-        if num_neighbors < 1 or every_epochs < 1:
+    def __init__(
+        self, source, center_view, num_neighbors=5, every_epochs=5, approximate_from=2_000_000
+    ):
+        if min(num_neighbors, every_epochs, approximate_from) < 1:
             raise ValueError(
-                "num_neighbors and every_epochs must be at least 1, "
-                f"got {num_neighbors} and {every_epochs}."
+                "num_neighbors, every_epochs and approximate_from must be at least 1, "
+                f"got {num_neighbors}, {every_epochs} and {approximate_from}."
             )
         if num_neighbors >= len(source):
             raise InputError(
                 f"{source.name} has {len(source)} images, too few for {num_neighbors} neighbors "
                 f"each: add images, or lower NUM_NEIGHBORS to {len(source) - 1} or less."
+            )
+        self._approximate = len(source) >= approximate_from
+        if self._approximate:  # Here, not when the first mining has encoded millions of images.
+            approximate_search.import_faiss(
+                f"Mining {len(source)} images, {approximate_from} or more,",
+                f"set APPROXIMATE_MINING_FROM above {len(source)} for an exact search",
             )
         self._source = source
         self._center_view = center_view
@@ -59,15 +70,18 @@ class NeighborRefresh:
         Returns:
             {"neighbor_churn": share of new neighbors, absent the first time,
             "neighbor_purity": share with the anchor's label, absent without labels,
+            "neighbor_recall": share of the exact neighbors of some images that an approximate
+            search has found, absent where it is exact,
             "mining_seconds": float, "mined_images": forward passes of one image}.
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
         strategy = tf.distribute.get_strategy()
         share_rows = functools.partial(workers.share_rows, strategy)
-        current = mining.mine_neighbors(
+        current, recall = mining.mine_neighbors(
             *(encoder, self._source, self._center_view, self._num_neighbors),
             share_rows=None if workers.is_alone(strategy) else share_rows,
+            approximate=self._approximate,
         )
         logs = {
             "mining_seconds": time.perf_counter() - started,
@@ -77,6 +91,8 @@ class NeighborRefresh:
             logs["neighbor_churn"] = neighbor_table.churn(previous, current)
         if self._source.labels is not None:
             logs["neighbor_purity"] = neighbor_table.purity(current, self._source.labels)
+        if recall is not None:
+            logs["neighbor_recall"] = recall
         self.table.assign(current, epoch)
         shares = [f"{name} {logs[name]:.1%}" for name in _SHARES if name in logs]
         logging.info(

@@ -19,6 +19,7 @@ _FREE_SETTINGS = (
     *("MONITOR_EVERY_EPOCHS", "KnnMonitor.every_epochs", "MONITOR_LAYER", "KnnMonitor.layer"),
     *("LINEAR_EVERY_EPOCHS", "LinearMonitor.every_epochs", "LinearMonitor.layer"),
     *("KnnEvaluation.k", "KnnEvaluation.temperature", "LinearEvaluation.l2"),
+    *("APPROXIMATE_MINING_FROM", "NeighborRefresh.approximate_from"),
 )
 # Where something lies, and what tells whether it is the same in another place.
 _PLACES = {"DATASET": _FINGERPRINT, "INIT_FROM": "INIT_FINGERPRINT"}

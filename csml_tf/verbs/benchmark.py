@@ -4,8 +4,10 @@ csml-tf benchmark step --arch=resnet18 --stem=cifar --res=32 --batch=64 --queue=
 csml-tf benchmark pipeline --dataset=folder:photos --res=224 --batch=32
 csml-tf benchmark knn --n=50000 --d=512 --k=5
 csml-tf benchmark extract --arch=resnet50 --res=224 --batch=32
+csml-tf benchmark time_to_accuracy --gin_file=quickstart.gin --dataset=digits --target_knn=0.9
 """
 
+import functools
 import json
 
 from absl import flags
@@ -31,9 +33,14 @@ _WARMUP = flags.DEFINE_integer("warmup", 2, "step, extract: steps before the tim
 _PAIRS = flags.DEFINE_bool("pairs", False, "step: batches of pairs, see docs/ablation.md.")
 
 _DATASET = flags.DEFINE_string(
-    "dataset", "digits", "pipeline: TFDS name, folder:DIR, digits or patches."
+    "dataset",
+    "digits",
+    "pipeline, time_to_accuracy: TFDS name, folder:DIR, digits or patches; for the latter without "
+    "it: the recipe's DATASET.",
 )
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "pipeline: where TFDS keeps its data sets.")
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "pipeline, time_to_accuracy: where TFDS keeps its data sets."
+)
 _AUGMENT_ON = flags.DEFINE_enum(
     "augment_on", "host", choices.AUGMENT_ON, "pipeline: where colours and blur are done."
 )
@@ -44,6 +51,18 @@ _WINDOW_S = flags.DEFINE_float("window_s", 2.0, "pipeline: shortest window, seco
 _N = flags.DEFINE_integer("n", 50000, "knn: rows.")
 _D = flags.DEFINE_integer("d", 512, "knn: columns.")
 _K = flags.DEFINE_integer("k", 5, "knn: neighbors of a row.")
+_GIN_FILES = flags.DEFINE_multi_string(
+    "gin_file", [], "time_to_accuracy: recipe, found in gin_configs/ too."
+)
+_GIN_BINDINGS = flags.DEFINE_multi_string(
+    "gin_bindings", [], "time_to_accuracy: override, 'EPOCHS = 10'."
+)
+_TARGET_KNN = flags.DEFINE_float(
+    "target_knn", 0.4, "time_to_accuracy: kNN top-1 at which the training ends, in (0, 1]."
+)
+_EVERY_EPOCHS = flags.DEFINE_integer(
+    "every_epochs", 1, "time_to_accuracy: epochs between two measurements."
+)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "knn: timed searches; the median counts.")
 
 
@@ -101,11 +120,31 @@ def measure_extract():
     )
 
 
+def measure_time_to_accuracy():
+    if not _GIN_FILES.value:
+        raise InputError("Name what is trained: --gin_file=quickstart.gin.")
+    from csml_tf import recipes, runs
+    from csml_tf.benchmarks import time_to_accuracy
+    from csml_tf.training import strategies
+
+    strategy = strategies.make("auto")  # Must come before any TensorFlow operation.
+    every = f"MONITOR_EVERY_EPOCHS = {_EVERY_EPOCHS.value}"
+    recipe = recipes.parse(_GIN_FILES.value, [*_GIN_BINDINGS.value, every])
+    pretrain = functools.partial(
+        runs.pretrain,
+        strategy=strategy,
+        dataset=_DATASET.value if _DATASET.present else None,
+        data_dir=_DATA_DIR.value,
+    )
+    return time_to_accuracy.measure(recipe, pretrain, _TARGET_KNN.value)
+
+
 _BENCHMARKS = {
     "step": measure_step,
     "pipeline": measure_pipeline,
     "knn": measure_knn,
     "extract": measure_extract,
+    "time_to_accuracy": measure_time_to_accuracy,
 }
 
 

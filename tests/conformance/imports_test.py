@@ -20,6 +20,7 @@ ROWS = {
     "csml_tf.losses": 0,
     "csml_tf.draws": 0,
     "csml_tf.similarity": 0,
+    "csml_tf.approximate_search": 0,
     "csml_tf.whole_files": 0,
     "csml_tf.places": 0,
     "csml_tf.url_path": 0,
@@ -73,6 +74,7 @@ RESERVED = {
     "torch": "csml_tf.conversion",  # Installed with the extra [torch] only.
     "tf2onnx": "csml_tf.export",  # Installed with the extra [onnx] only.
     "onnxruntime": "csml_tf.export",
+    "faiss": "csml_tf.approximate_search",  # Installed with the extra [faiss] only.
 }
 # Under TensorFlow 2.16 and later these are Keras 3, or not the Keras that TensorFlow uses.
 KERAS = ("keras", "tf_keras", "tensorflow.keras")

@@ -16,6 +16,7 @@ from tests.conformance import imports_test
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "absl": "absl-py",
+    "faiss": "faiss-cpu",
     "gin": "gin-config",
     "google": "protobuf",
     "skimage": "scikit-image",
@@ -25,6 +26,7 @@ DISTRIBUTIONS = {
 ONLY_ON_THE_HOME_STACK = {"tensorflow-addons"}
 # Whoever wants one of these extras imports it inside of a function, and says what to install.
 EXTRAS = {
+    "faiss-cpu": "faiss",
     "matplotlib": "reports",
     "onnxruntime": "onnx",
     "pillow": "images",

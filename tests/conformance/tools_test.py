@@ -380,11 +380,15 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "steps 1 to 22, got 99",
             ),
-            "no benchmark": (benchmark(), 2, "one of step, pipeline, knn, extract: "),
+            "no benchmark": (
+                benchmark(),
+                2,
+                "one of step, pipeline, knn, extract, time_to_accuracy: ",
+            ),
             "unknown benchmark": (
                 benchmark("pipelines"),
                 2,
-                "one of step, pipeline, knn, extract: ",
+                "one of step, pipeline, knn, extract, time_to_accuracy: ",
             ),
             "nothing to convert": (convert(output), 2, "either --checkpoint, .* or --model"),
             "no checkpoint": (
@@ -430,6 +434,16 @@ class ToolsTest(absltest.TestCase):
                 benchmark("extract", "--res=31"),
                 2,
                 "--res must be at least 32, got 31",
+            ),
+            "time to accuracy of nothing": (
+                benchmark("time_to_accuracy"),
+                2,
+                "Name what is trained: --gin_file=",
+            ),
+            "target": (
+                benchmark("time_to_accuracy", "--gin_file=quickstart.gin", "--target_knn=40"),
+                2,
+                "--target_knn must be a number above 0 and at most 1, got 40",
             ),
             "extract: no model": (
                 extract("--model=r51", images, npz),

@@ -1,4 +1,6 @@
+import sys
 import types
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +12,7 @@ from csml_tf.data import neighbor_table
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
 from csml_tf.training.neighbor_refresh import NeighborRefresh
+from tests import approximate_search_test
 from tests.training import tiny_run
 
 PIXELS = types.SimpleNamespace(pooled_features=features.flatten)
@@ -33,6 +36,28 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         purity = neighbor_table.purity(self.nearest(), self.source.labels)
         self.assertAlmostEqual(logs["neighbor_purity"], purity)
         self.assertNotIn("neighbor_churn", logs)
+        self.assertNotIn("neighbor_recall", logs)
+
+    @approximate_search_test.needs_faiss
+    def test_approximate_from_a_number_of_images(self):
+        refresh = NeighborRefresh(self.source, self.view, 3, approximate_from=30)
+        with self.assertLogs("absl", "INFO") as logs:
+            row = refresh.refresh(PIXELS, 0)
+        self.assertAllEqual(refresh.table.neighbor_indices, self.nearest())
+        self.assertEqual(row["neighbor_recall"], 1.0)
+        self.assertIn("neighbor_recall 100.0%", logs.records[-1].getMessage())
+        exact = NeighborRefresh(self.source, self.view, 3, approximate_from=31)
+        self.assertNotIn("neighbor_recall", exact.refresh(PIXELS, 0))
+
+    def test_without_faiss(self):
+        with mock.patch.dict(sys.modules, {"faiss": None}):
+            NeighborRefresh(self.source, self.view, 3, approximate_from=31)
+            with self.assertRaisesRegex(
+                InputError,
+                r"^Mining 30 images, 30 or more, needs FAISS, which is not here .*: pip install "
+                r"'csml_tf\[faiss\]', or set APPROXIMATE_MINING_FROM above 30 for an exact .*",
+            ):
+                NeighborRefresh(self.source, self.view, 3, approximate_from=30)
 
     def test_churn_against_the_table_before(self):
         refresh = NeighborRefresh(self.source, self.view, num_neighbors=3)
@@ -66,10 +91,10 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         with self.assertRaisesRegex(InputError, "30 images, too few .* NUM_NEIGHBORS to 29"):
             NeighborRefresh(self.source, self.view, num_neighbors)
 
-    @parameterized.parameters((0, 5), (5, 0))
-    def test_numbers_below_one(self, num_neighbors, every_epochs):
+    @parameterized.parameters((0, 5, 9), (5, 0, 9), (5, 5, 0))
+    def test_numbers_below_one(self, *numbers):
         with self.assertRaisesRegex(ValueError, "at least 1"):
-            NeighborRefresh(self.source, self.view, num_neighbors, every_epochs)
+            NeighborRefresh(self.source, self.view, *numbers)
 
 
 def nearest_rows(rows):
