@@ -106,6 +106,7 @@ class RunTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(self.run_tool(main), (code, "tools/one.py: mend it.\n"))
 
     def test_full_disk_on_the_way_through_keras_and_gin(self):
+        gin.clear_config()  # A recipe that another test has read locks it.
         full = OSError(errno.ENOSPC, "No space left on device", "f")
 
         def save(number):

@@ -72,10 +72,10 @@ class Facts:
         num_cpus: cores of this machine that the process may use.
         num_gpus: 0 for none; a TPU's cores count as GPUs.
         replicas: devices that share a batch.
-        bfloat16_gain: how many times as fast the CPU computes in bfloat16 as in float32, as
-            measured; 1.0 where it has no instructions for that.
         anchors_per_sec: speed of the network chosen, as measured; None for an estimate.
         between_epochs_s: seconds between two epochs, for input and checkpoint.
+        bfloat16_gain: how many times as fast the CPU computes in bfloat16 as in float32, as
+            measured; 1.0 where it has no instructions for that.
     """
 
     num_images: int
@@ -83,9 +83,9 @@ class Facts:
     num_cpus: int
     num_gpus: int = 0
     replicas: int = 1
-    bfloat16_gain: float = 1.0
     anchors_per_sec: float | None = None
     between_epochs_s: float = 1.5
+    bfloat16_gain: float = 1.0
 
     @property
     def device(self) -> str:
