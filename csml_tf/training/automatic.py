@@ -263,7 +263,7 @@ def _choose_precision(facts):
     if facts.num_gpus:
         return "float32", "chosen on CPUs only; on a GPU or TPU see docs/scaling.md"
     if facts.bfloat16_gain == 1.0:
-        return "float32", "this CPU has no instructions for bfloat16"
+        return "float32", "this CPU has no instructions for bfloat16, or none that are quicker"
     measured = f"this CPU convolves in bfloat16 {facts.bfloat16_gain:.1f} times as fast"
     is_worth_it = facts.bfloat16_gain >= _SMALLEST_BFLOAT16_GAIN
     return "mixed_bfloat16" if is_worth_it else "float32", measured
