@@ -62,6 +62,7 @@ _ROWS = (
     ("CUTMIX_WARMUP_EPOCHS", ("CrossSamples.cutmix_warmup_epochs",), whole(0)),
     ("NUM_NEIGHBORS", ("NeighborRefresh.num_neighbors",), whole(1)),
     ("MINE_EVERY_EPOCHS", ("NeighborRefresh.every_epochs",), whole(1)),
+    ("MINE_WITH", ("NeighborRefresh.mine_with",), or_none(text())),
     ("APPROXIMATE_MINING_FROM", ("NeighborRefresh.approximate_from",), whole(1)),
     ("LEVEL_WEIGHTS", ("CsMl.level_weights",), or_none(table(_STAGE, at_least(0)))),
     ("PAIRS", ("CrossSamples.pairs",), truth()),

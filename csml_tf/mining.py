@@ -1,4 +1,4 @@
-"""Mining: the nearest neighbors of every training image, by the key encoder's features."""
+"""Mining: the nearest neighbors of every training image, by an encoder's features."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from csml_tf import approximate_search, features, progress, similarity
 
 
 def mine_neighbors(
-    encoder,
+    encode,
     source,
     center_view,
     num_neighbors,
@@ -20,7 +20,8 @@ def mine_neighbors(
     stage before the head, unit length, one centre view without augmentation.
 
     Args:
-        encoder: `MultiLevelEncoder`; the key encoder's.
+        encode: function of a batch of the view's images to [batch, dim] features, such as the key
+            encoder's `pooled_features`.
         source: `sources.base.ImageSource` of the training images.
         center_view: `augment.view.CenterView`.
         num_neighbors: per image, from 1 to len(source) - 1.
@@ -39,9 +40,7 @@ def mine_neighbors(
         ValueError: if there are fewer than `num_neighbors` other images, or a feature is not
             finite.
     """
-    vectors = features.extract_features(
-        encoder.pooled_features, source, center_view, batch_size, "mining: features"
-    )
+    vectors = features.extract_features(encode, source, center_view, batch_size, "mining: features")
     similarity.l2_normalize_in_place(vectors)
     if approximate:
         return _search_approximately(vectors, num_neighbors, share_rows)

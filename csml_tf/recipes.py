@@ -1,5 +1,6 @@
 """Recipes: the one module that knows gin, and every name that a recipe may use."""
 
+import dataclasses
 import functools
 import inspect
 import os
@@ -183,9 +184,22 @@ def _make_monitors(train, test, center_view):
     return [knn, knn.baselines(), find("LinearMonitor")(find("LinearEvaluation")(*pair))]
 
 
-def _train(directory, source, strategy, center_view, settings, monitors, initialize, callbacks):
-    """`training.pretrain.run` with the recipe's parts."""
+def _train(
+    directory,
+    source,
+    strategy,
+    center_view,
+    settings,
+    monitors,
+    initialize,
+    callbacks,
+    open_teacher,
+):
+    """`training.pretrain.run` with the recipe's parts, and what opens the model that mines."""
     parts = _make_parts(callbacks=callbacks) if callbacks else _make_parts()
+    if open_teacher is not None:
+        refresh = functools.partial(parts.make_neighbor_refresh, open_teacher=open_teacher)
+        parts = dataclasses.replace(parts, make_neighbor_refresh=refresh)
     return pretraining.run(
         directory, source, strategy, parts, center_view, settings, monitors, initialize
     )

@@ -13,6 +13,7 @@ from csml_tf.data import catalog
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation.frozen_encoder import FrozenEncoder
 from csml_tf.export import model_card, saved_model
 from csml_tf.training import (
     automatic,
@@ -111,7 +112,8 @@ def pretrain(
         init_from: run directory or SavedModel folder whose weights a new run begins with; None
             begins with random ones.
         callbacks: Keras callbacks of the training; none leaves those of the recipe.
-        trust_model: as for `registry.find_saved_model`, of `init_from`.
+        trust_model: as for `registry.find_saved_model`, of `init_from` and of the recipe's
+            MINE_WITH.
 
     Returns:
         The directory of the finished run.
@@ -123,12 +125,19 @@ def pretrain(
     path = model_dir or f"runs/{recipe.name}"
     directory = RunDirectory(path)
     try:
-        encoder = _find_encoder(init_from, directory, trust_model)
+        begun = directory.has_checkpoints()
+        encoder = _find_model(init_from, begun, trust_model)
+        teacher = _find_model(recipe.knobs.get("MINE_WITH"), begun, trust_model)
         recipe = _settle(recipe, source, strategy, path, encoder)
     except InputError:
         directory.leave()
         raise
-    initialize, origin = _describe_origin(init_from, encoder)
+    initialize = None if encoder is None else functools.partial(initial_weights.load, encoder)
+    open_teacher = None if teacher is None else functools.partial(_open_teacher, teacher)
+    origin = "" if init_from is None else f"INIT_FROM = {str(init_from)!r}\n"
+    for setting, model in (("INIT_FINGERPRINT", encoder), ("MINE_WITH_FINGERPRINT", teacher)):
+        if model is not None:
+            origin += f"{setting} = {initial_weights.fingerprint(model)!r}\n"
 
     def settings():
         notes = f"# Recipe: {recipe.describe()}\n# Data set: {name}\n"
@@ -139,7 +148,7 @@ def pretrain(
         monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)
         model = recipe.train(
             *(directory, source, strategy, center_view, settings, monitors, initialize),
-            tuple(callbacks),
+            *(tuple(callbacks), open_teacher),
         )
     except InputError:
         directory.leave()
@@ -158,27 +167,22 @@ def pretrain(
     return directory
 
 
-def _find_encoder(init_from, directory, trust_model):
-    """The folder of the model that a new run begins with; None where it begins with none."""
-    if init_from is None:
+def _find_model(id_or_dir, begun, trust_model):
+    """The folder of a model that a new run needs, or one that has begun; None without one."""
+    if id_or_dir is None:
         return None
     try:
-        return registry.find_saved_model(init_from, trust_model)
+        return registry.find_saved_model(id_or_dir, trust_model)
     except InputError:
-        if directory.has_checkpoints():  # The weights have been taken from there long ago.
+        if begun:  # Weights or neighbors have been taken from it long ago.
             return None
         raise
 
 
-def _describe_origin(init_from, encoder):
-    """-> (what sets the weights of a new run, or None; the settings that tell it from others)."""
-    if init_from is None:
-        return None, ""
-    place = f"INIT_FROM = {str(init_from)!r}\n"
-    if encoder is None:
-        return None, place
-    initialize = functools.partial(initial_weights.load, encoder)
-    return initialize, f"{place}INIT_FINGERPRINT = {initial_weights.fingerprint(encoder)!r}\n"
+def _open_teacher(folder):
+    """What `NeighborRefresh` mines with in place of the run's own encoder."""
+    teacher = FrozenEncoder(folder)
+    return teacher.encode(), teacher.center_view
 
 
 def _export_best(directory, encoder, center_view, card):
@@ -216,9 +220,9 @@ def dry_run(
     source, _, pair = _open_data(recipe, dataset, data_dir, download)
     path = places.at(model_dir or f"runs/{recipe.name}")
     progress = checkpoint.find_progress(path / "checkpoints")
-    encoder = None
-    if init_from is not None and progress == checkpoint.Progress():
-        encoder = registry.find_saved_model(init_from, trust_model)
+    begun = progress != checkpoint.Progress()
+    encoder = _find_model(init_from, begun, trust_model)
+    _find_model(recipe.knobs.get("MINE_WITH"), begun, trust_model)
     recipe = _settle(recipe, source, strategy, path, encoder)
     center_view = recipe.make_center_view()
     monitors = [] if pair is None else recipe.make_monitors(*pair, center_view)

@@ -36,7 +36,9 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
         np.fill_diagonal(similarities, -np.inf)
 
         source = memory.MemorySource(IMAGES)
-        actual, recall = mining.mine_neighbors(self.encoder, source, self.view, 3, batch_size)
+        actual, recall = mining.mine_neighbors(
+            self.encoder.pooled_features, source, self.view, 3, batch_size
+        )
         self.assertIsNone(recall)
         self.assertEqual((actual.shape, actual.dtype), ((17, 3), np.int32))
         found = np.take_along_axis(similarities, actual, axis=1)
@@ -46,7 +48,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_never_itself_but_its_copy(self):
         source = memory.MemorySource(IMAGES)
-        actual, _ = mining.mine_neighbors(self.encoder, source, self.view, 5)
+        actual, _ = mining.mine_neighbors(self.encoder.pooled_features, source, self.view, 5)
         self.assertAllEqual(actual[[0, 1, 15, 16], 0], [15, 16, 0, 1])
         for i, row in enumerate(actual):
             self.assertNotIn(i, row)
@@ -54,7 +56,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rows_shared_by_workers(self):
         source = memory.MemorySource(IMAGES[:15])  # Of copies either may come first.
-        options = (self.encoder, source, self.view, 3)
+        options = (self.encoder.pooled_features, source, self.view, 3)
         parts = [slice(0, 5), slice(5, 6), slice(6, 15)]
 
         def share_rows(num_rows, search):
@@ -67,7 +69,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
     @approximate_search_test.needs_faiss
     def test_approximate(self):
         source = memory.MemorySource(IMAGES[:15])
-        options = (self.encoder, source, self.view, 3)
+        options = (self.encoder.pooled_features, source, self.view, 3)
         exact, _ = mining.mine_neighbors(*options)
         whole, recall = mining.mine_neighbors(*options, approximate=True)
         self.assertAllEqual(whole, exact)  # So few rows are one list.
@@ -86,7 +88,7 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
     @approximate_search_test.needs_faiss
     def test_recall_is_that_of_the_whole_table(self):
         source = memory.MemorySource(IMAGES[:15])
-        options = (self.encoder, source, self.view, 3)
+        options = (self.encoder.pooled_features, source, self.view, 3)
         exact, _ = mining.mine_neighbors(*options)
 
         def share_rows(num_rows, search):
@@ -100,14 +102,16 @@ class MineNeighborsTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_the_encoder_stays_as_it_is(self):
         before = self.encoder.get_weights()
-        mining.mine_neighbors(self.encoder, memory.MemorySource(IMAGES), self.view, 5)
+        mining.mine_neighbors(
+            self.encoder.pooled_features, memory.MemorySource(IMAGES), self.view, 5
+        )
         for value, start in zip(self.encoder.get_weights(), before):
             self.assertAllEqual(value, start)
 
     def test_rejects_more_neighbors_than_others(self):
         source = memory.MemorySource(IMAGES)
         with self.assertRaisesRegex(ValueError, "from 1 to the 16 candidates .* got 17"):
-            mining.mine_neighbors(self.encoder, source, self.view, 17)
+            mining.mine_neighbors(self.encoder.pooled_features, source, self.view, 17)
 
 
 if __name__ == "__main__":

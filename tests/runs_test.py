@@ -12,7 +12,7 @@ from csml_tf.augment.center_view import CenterView
 from csml_tf.data import catalog
 from csml_tf.data.sources import file_scan, folder_scan, memory, splits
 from csml_tf.errors import InputError
-from csml_tf.export import model_card
+from csml_tf.export import model_card, saved_model
 from csml_tf.training import checkpoint, plan, step_clock, time_left
 from csml_tf.training.checkpoint import Progress
 from csml_tf.training.run_directory import RunDirectory
@@ -53,9 +53,11 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         return self.train.call_args.args
 
     def test_what_the_training_gets(self):
-        directory, source, strategy, view, settings, monitors, initialize, callbacks = self.begin()
+        directory, source, strategy, view, settings, *others = self.begin()
+        monitors, initialize, callbacks, open_teacher = others
         self.assertEqual((directory.path, strategy), (self.directory, "strategy"))
         self.assertIsNone(initialize)
+        self.assertIsNone(open_teacher)
         self.assertEqual(
             settings(),
             "# Recipe: first.gin, mine.gin with EPOCHS = 2\n# Data set: digits\n"
@@ -78,7 +80,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_callbacks(self):
         callback = tf.keras.callbacks.Callback()
-        self.assertEqual(self.begin(callbacks=[callback])[-1], (callback,))
+        self.assertEqual(self.begin(callbacks=[callback])[-2], (callback,))
 
     def test_refused_start_leaves_nothing_behind(self):
         with self.assertRaisesRegex(InputError, "The end"):
@@ -91,7 +93,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
         checkpoint = self.directory / "checkpoints" / "ckpt-1.index"
         checkpoint.parent.mkdir()
         checkpoint.touch()
-        *_, settings, _, initialize, _ = self.begin(init_from="runs/gone")
+        *_, settings, _, initialize, _, _ = self.begin(init_from="runs/gone")
         self.assertIsNone(initialize)
         self.assertIn("INIT_FROM = 'runs/gone'\n", settings())
 
@@ -100,9 +102,37 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             runs.pretrain(self.make_recipe(), self.directory, None, init_from="r51")
         (self.directory / "saved_model").mkdir()
         (self.directory / "saved_model" / "saved_model.pb").touch()
-        *_, settings, _, initialize, _ = self.begin(init_from=self.directory)
+        *_, settings, _, initialize, _, _ = self.begin(init_from=self.directory)
         self.assertIn(f"\nINIT_FROM = {str(self.directory)!r}\nINIT_FINGERPRINT = '", settings())
         self.assertIsNotNone(initialize)
+
+    def test_mine_with(self):
+        encoder, model = tiny_run.make_encoder(), self.directory / "teacher"
+        card = {"id": "tiny", "image_size": 16, "resize_size": 20}
+        saved_model.export(encoder, model, (0.4,) * 3, (0.2,) * 3, card)
+        recipe = self.make_recipe(knobs={"MINE_WITH": str(model)})
+        *_, settings, _, initialize, _, open_teacher = self.begin(recipe)
+        self.assertIsNone(initialize)
+        self.assertNotIn("INIT_FROM", settings())
+        self.assertRegex(settings(), r"(?m)^MINE_WITH_FINGERPRINT = '[0-9a-f]{16}'$")
+        encode, view = open_teacher()
+        self.assertEqual((view.image_size, view.resize_size, view.mean), (16, 20, (0, 0, 0)))
+        images = tf.random.uniform([3, 16, 16, 3])
+        self.assertAllClose(
+            encode(images), encoder.pooled_features((images - 0.4) / 0.2), rtol=1e-4
+        )
+
+    def test_model_that_mines_is_looked_for_at_the_start(self):
+        recipe = self.make_recipe(knobs={"MINE_WITH": "runs/gone"})
+        for begin in (runs.pretrain, runs.dry_run):
+            with self.assertRaisesRegex(InputError, "no model 'runs/gone'"):
+                begin(recipe, self.directory, None)
+        checkpoint_file = self.directory / "checkpoints" / "ckpt-1.index"
+        checkpoint_file.parent.mkdir()
+        checkpoint_file.touch()
+        *_, settings, _, _, _, open_teacher = self.begin(recipe)
+        self.assertIsNone(open_teacher)
+        self.assertNotIn("FINGERPRINT", settings())
 
     def test_trains_where_labels_measure_nothing(self):
         digits = memory.load_digits()
@@ -112,13 +142,13 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
             mock.patch.object(catalog, "open_dataset", lambda *_: threes),
             self.assertLogs(level="WARNING") as logs,
         ):
-            *_, monitors, _, _ = self.begin(dataset="threes")
+            *_, monitors, _, _, _ = self.begin(dataset="threes")
         self.assertEmpty(monitors)
         self.assertIn("not measured during training: threes has one class only", logs.output[0])
 
     def test_a_source_in_place_of_a_data_set(self):
         source = memory.MemorySource(np.zeros([3, 8, 8], np.uint8), name="3 images in memory")
-        _, given, _, _, settings, monitors, _, _ = self.begin(dataset=source)
+        _, given, _, _, settings, monitors, *_ = self.begin(dataset=source)
         self.assertIs(given, source)
         self.assertIn("DATASET = '3 images in memory'\n", settings())
         self.assertEmpty(monitors)

@@ -1,6 +1,7 @@
 """When the neighbors are mined, and what is logged about them."""
 
 import functools
+import sys
 import time
 
 import tensorflow as tf
@@ -17,13 +18,20 @@ _SHARES = ("neighbor_purity", "neighbor_churn", "neighbor_recall")
 class NeighborRefresh:
     """Mines the neighbor table anew every few epochs, from epoch 0 on.
 
+    Another model may mine in place of the run's own, once and for the whole run, as the teacher
+    of BINGO (arXiv:2107.01691) does: its neighbors are as good at the start as at the end.
+
     Args:
         source: of the training images.
-        center_view: `augment.view.CenterView` for mining.
+        center_view: `augment.center_view.CenterView` for mining by the run's own encoder.
         num_neighbors: per image; 5 in CsMl.
         every_epochs: between two minings; 5 in CsMl.
         approximate_from: number of images from which the search is approximate, by FAISS; below
             it is exact.
+        mine_with: str, the other model, as a recipe names it; None for the run's own encoder.
+        open_teacher: function of no arguments that opens the other model, and returns (function
+            of a batch of images to [batch, dim] features, `CenterView` of its images). Needed
+            before epoch 0 only.
 
     Raises:
         InputError: if the source has no `num_neighbors` other images, or so many that FAISS is
@@ -32,7 +40,14 @@ class NeighborRefresh:
     """
 
     def __init__(
-        self, source, center_view, num_neighbors=5, every_epochs=5, approximate_from=2_000_000
+        self,
+        source,
+        center_view,
+        num_neighbors=5,
+        every_epochs=5,
+        approximate_from=2_000_000,
+        mine_with=None,
+        open_teacher=None,
     ):
         if min(num_neighbors, every_epochs, approximate_from) < 1:
             raise ValueError(
@@ -53,7 +68,9 @@ class NeighborRefresh:
         self._source = source
         self._center_view = center_view
         self._num_neighbors = num_neighbors
-        self._every_epochs = every_epochs
+        self._every_epochs = every_epochs if mine_with is None else sys.maxsize
+        self._mine_with = mine_with
+        self._open_teacher = open_teacher
         self.table = neighbor_table.NeighborTable(len(source), num_neighbors)
 
     def is_due(self, epoch):
@@ -61,10 +78,11 @@ class NeighborRefresh:
         return epoch % self._every_epochs == 0 and int(self.table.mined_at_epoch) != epoch
 
     def refresh(self, encoder, epoch):
-        """Mines with the key encoder and returns what is worth logging.
+        """Mines, and returns what is worth logging.
 
         Args:
-            encoder: `MultiLevelEncoder`; the key encoder's.
+            encoder: `MultiLevelEncoder`; the key encoder's. Not looked at where another model
+                mines.
             epoch: from 0, the one that begins.
 
         Returns:
@@ -78,8 +96,11 @@ class NeighborRefresh:
         previous = self.table.neighbor_indices.numpy()
         strategy = tf.distribute.get_strategy()
         share_rows = functools.partial(workers.share_rows, strategy)
+        encode, center_view = encoder.pooled_features, self._center_view
+        if self._mine_with is not None:
+            encode, center_view = self._open_teacher()
         current, recall = mining.mine_neighbors(
-            *(encoder, self._source, self._center_view, self._num_neighbors),
+            *(encode, self._source, center_view, self._num_neighbors),
             share_rows=None if workers.is_alone(strategy) else share_rows,
             approximate=self._approximate,
         )
@@ -96,8 +117,8 @@ class NeighborRefresh:
         self.table.assign(current, epoch)
         shares = [f"{name} {logs[name]:.1%}" for name in _SHARES if name in logs]
         logging.info(
-            "neighbors mined before epoch %d: %s",
-            epoch + 1,
+            "neighbors mined %s: %s",
+            f"before epoch {epoch + 1}" if self._mine_with is None else f"by {self._mine_with}",
             ", ".join([*shares, f"{logs['mining_seconds']:.1f} s"]),
         )
         return logs

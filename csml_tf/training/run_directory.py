@@ -22,7 +22,15 @@ _FREE_SETTINGS = (
     *("APPROXIMATE_MINING_FROM", "NeighborRefresh.approximate_from"),
 )
 # Where something lies, and what tells whether it is the same in another place.
-_PLACES = {"DATASET": _FINGERPRINT, "INIT_FROM": "INIT_FINGERPRINT"}
+_PLACES = {
+    "DATASET": _FINGERPRINT,
+    "INIT_FROM": "INIT_FINGERPRINT",
+    "MINE_WITH": "MINE_WITH_FINGERPRINT",
+}
+# Models that a run needs when it begins, and that may be gone afterwards.
+_MODELS = ("INIT_FROM", "MINE_WITH")
+# What the runs of earlier versions did not set, and did.
+_FORMERLY = {"MINE_WITH": "None", "NeighborRefresh.mine_with": "%MINE_WITH"}
 # What it may raise: the run then goes on, on the schedule of the longer one.
 _EPOCHS = ("EPOCHS", "pretrain.epochs")
 # A comment that says something about the run: "# Recipe: r50.gin".
@@ -106,10 +114,10 @@ class RunDirectory:
         there = self.read_settings() if self.config.exists() and self.has_checkpoints() else here
         new = not self.config.exists() or there is here
         # Of a model that the run began with long ago, and that is not there any more.
-        gone = _PLACES["INIT_FROM"]
-        if gone in there and "INIT_FROM" in here and gone not in here:
-            here[gone] = there[gone]
-            config_text += f"{gone} = {there[gone]}\n"
+        for model, gone in ((name, _PLACES[name]) for name in _MODELS):
+            if gone in there and model in here and gone not in here:
+                here[gone] = there[gone]
+                config_text += f"{gone} = {there[gone]}\n"
         if not new and there == here:
             return
         raised = _raised(there, here)
@@ -248,8 +256,11 @@ def _differing(there, here):
         known = there.get(fingerprint)
         if known is not None and known == here.get(fingerprint):
             free.add(place)
-        elif known is None and place == "INIT_FROM":  # Of a run from before there was one.
+        elif known is None and place in _MODELS:  # Of a run from before there was one.
             free.add(fingerprint)
+    free.update(
+        name for name, value in _FORMERLY.items() if there.get(name, value) == here.get(name, value)
+    )
     names = [n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)]
     # Another DATASET has other images, too.
     return sorted(names, key=lambda n: n in _PLACES.values())

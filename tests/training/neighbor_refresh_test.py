@@ -86,6 +86,28 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         refresh.table.mined_at_epoch.assign(3)
         self.assertFalse(refresh.is_due(3))
 
+    def test_another_model_mines_once(self):
+        """By its own view; the run's encoder is not asked."""
+        view = CenterView(4)
+        opened = []
+
+        def open_teacher():
+            opened.append(True)
+            return features.flatten, view
+
+        refresh = NeighborRefresh(
+            self.source, self.view, 3, 2, mine_with="runs/first", open_teacher=open_teacher
+        )
+        self.assertEqual([e for e in range(8) if refresh.is_due(e)], [0])
+        self.assertEmpty(opened)
+        with self.assertLogs("absl", "INFO") as logs:
+            refresh.refresh(types.SimpleNamespace(pooled_features=None), 0)
+        self.assertIn("neighbors mined by runs/first: ", logs.records[-1].getMessage())
+        pixels = np.stack([view(self.source.read(i)).numpy().ravel() for i in range(30)])
+        self.assertAllEqual(refresh.table.neighbor_indices, nearest_rows(pixels))
+        self.assertNotAllEqual(nearest_rows(pixels), self.nearest())
+        self.assertEmpty([e for e in range(8) if refresh.is_due(e)])
+
     @parameterized.parameters(30, 31)
     def test_too_few_images(self, num_neighbors):
         with self.assertRaisesRegex(InputError, "30 images, too few .* NUM_NEIGHBORS to 29"):

@@ -117,6 +117,15 @@ class RunDirectoryTest(parameterized.TestCase):
             self.directory.claim(CONFIG + "SEED = 1\n", other)
         self.assertEqual(self.directory.config.read_text(), CLAIMED)
 
+    def test_run_from_before_other_models_mined(self):
+        self.begin(CONFIG)
+        knob = "MINE_WITH = {}\nNeighborRefresh.mine_with = %MINE_WITH\n"
+        self.directory.claim(CONFIG + knob.format(None), SOURCE)
+        self.assertEqual(self.directory.read_settings()["MINE_WITH"], "None")
+        self.directory.config.write_text(CONFIG)
+        with self.assertRaisesRegex(InputError, "MINE_WITH is not set there and 'runs/a' here"):
+            self.directory.claim(CONFIG + knob.format("'runs/a'"), SOURCE)
+
     def test_run_that_noted_no_fingerprint(self):
         self.begin()
         self.directory.config.write_text(CONFIG)
@@ -144,21 +153,33 @@ class RunDirectoryTest(parameterized.TestCase):
         settings = self.directory.read_settings()
         self.assertEqual((settings["WIDTH"], settings["DATA_FINGERPRINT"]), ("8", "'4567cdef'"))
 
-    def test_places_are_notes(self):
+    @parameterized.parameters(
+        ("INIT_FROM", "INIT_FINGERPRINT"), ("MINE_WITH", "MINE_WITH_FINGERPRINT")
+    )
+    def test_places_are_notes(self, model, fingerprint):
         """The images decide, and the weights that the run began with."""
-        lines = "DATASET = 'folder:{}'\nINIT_FROM = '{}'\nINIT_FINGERPRINT = '{}'\n"
+        lines = f"DATASET = 'folder:{{}}'\n{model} = '{{}}'\n{fingerprint} = '{{}}'\n"
         self.begin(CONFIG + lines.format("photos", "runs/a", "12ab"))
         self.directory.claim(CONFIG + lines.format("/other/photos", "b", "12ab"), SOURCE)
         self.assertEqual(self.directory.dataset(), "folder:/other/photos")
-        with self.assertRaisesRegex(InputError, "INIT_FROM is 'b' there and 'runs/a' here"):
+        with self.assertRaisesRegex(InputError, f"{model} is 'b' there and 'runs/a' here"):
             self.directory.claim(CONFIG + lines.format("photos", "runs/a", "34cd"), SOURCE)
         # The model is gone; what is known of it stays.
-        gone = "DATASET = 'folder:photos'\nINIT_FROM = 'runs/a'\n"
+        gone = f"DATASET = 'folder:photos'\n{model} = 'runs/a'\n"
         self.directory.claim(CONFIG + gone, SOURCE)
-        self.assertEqual(self.directory.read_settings()["INIT_FINGERPRINT"], "'12ab'")
+        self.assertEqual(self.directory.read_settings()[fingerprint], "'12ab'")
         other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
         with self.assertRaisesRegex(InputError, "DATASET is 'folder:photos' there and 'digits'"):
             self.directory.claim(CONFIG + gone.replace("folder:photos", "digits"), other)
+
+    def test_run_from_before_other_models_mined(self):
+        self.begin(CONFIG)
+        knob = "MINE_WITH = {}\nNeighborRefresh.mine_with = %MINE_WITH\n"
+        self.directory.claim(CONFIG + knob.format(None), SOURCE)
+        self.assertEqual(self.directory.read_settings()["MINE_WITH"], "None")
+        self.directory.config.write_text(CONFIG)
+        with self.assertRaisesRegex(InputError, "MINE_WITH is not set there and 'runs/a' here"):
+            self.directory.claim(CONFIG + knob.format("'runs/a'"), SOURCE)
 
     def test_run_that_noted_no_fingerprint_of_its_model(self):
         self.begin(CONFIG + "INIT_FROM = 'a'\n")
