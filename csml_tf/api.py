@@ -70,7 +70,8 @@ def pretrain(
             folder or an id of `list_models`.
         data_dir: where TFDS finds its data sets.
         download: whether TFDS may download the data set.
-        trust_model: whether `init_from` may be any program, see docs/using_encoders.md.
+        trust_model: whether `init_from` and MINE_WITH may be any program, see
+            docs/using_encoders.md.
         **knobs: of the recipe, in capitals or not: `epochs=5` sets EPOCHS = 5.
 
     Returns:

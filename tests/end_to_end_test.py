@@ -72,6 +72,7 @@ class QuickstartTest(tf.test.TestCase):
             for row in rows
         ]
         self.assertEqual(written["curve"], expected)
+        self.check_neighbors_of_a_teacher(directory, encoder, sources[0])
         model = csml_tf.load_model(directory)
         images = np.zeros([2, 48, 32, 3], "float32")
         self.assertEqual(model(images).shape, [2, 32])
@@ -80,6 +81,23 @@ class QuickstartTest(tf.test.TestCase):
         page = views.write(str(directory / "report"), recipe, str(directory))
         expected = "8 anchors of quickstart, epoch 2, step 1 of 22; neighbors mined before epoch 1"
         self.assertStartsWith(page, f"{directory / 'report' / 'views.png'}: {expected}")
+
+    def check_neighbors_of_a_teacher(self, teacher, encoder, source):
+        """It mines before the first step, and never again."""
+        images = np.stack([encoder.center_view(source.read(i)) for i in range(len(source))])
+        rows = tf.math.l2_normalize(encoder.encode()(tf.constant(images)), axis=1).numpy()
+        cosines = rows @ rows.T
+        np.fill_diagonal(cosines, -2)
+        nearest = np.argsort(-cosines, axis=1)[:, :5]
+        purity = np.mean(source.labels[nearest] == source.labels[:, None])
+
+        bindings = ["EPOCHS = 2", "WIDTH = 1", "MINE_EVERY_EPOCHS = 1", f"MINE_WITH = '{teacher}'"]
+        recipe = recipes.parse(["quickstart.gin"], bindings)
+        directory = runs.pretrain(recipe, f"{teacher}_taught", strategies.make("none"))
+        first, second = directory.read_metrics()
+        self.assertAlmostEqual(first["neighbor_purity"], purity, delta=2e-3)  # Of near ties.
+        self.assertNotIn("neighbor_purity", second)
+        self.assertIn("MINE_WITH_FINGERPRINT = '", directory.config.read_text())
 
     @pytest.mark.slow
     def test_killed_run_goes_on(self):

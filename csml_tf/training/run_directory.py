@@ -29,8 +29,6 @@ _PLACES = {
 }
 # Models that a run needs when it begins, and that may be gone afterwards.
 _MODELS = ("INIT_FROM", "MINE_WITH")
-# What the runs of earlier versions did not set, and did.
-_FORMERLY = {"MINE_WITH": "None", "NeighborRefresh.mine_with": "%MINE_WITH"}
 # What it may raise: the run then goes on, on the schedule of the longer one.
 _EPOCHS = ("EPOCHS", "pretrain.epochs")
 # A comment that says something about the run: "# Recipe: r50.gin".
@@ -258,9 +256,6 @@ def _differing(there, here):
             free.add(place)
         elif known is None and place in _MODELS:  # Of a run from before there was one.
             free.add(fingerprint)
-    free.update(
-        name for name, value in _FORMERLY.items() if there.get(name, value) == here.get(name, value)
-    )
     names = [n for n in sorted({*there, *here}) if n not in free and there.get(n) != here.get(n)]
     # Another DATASET has other images, too.
     return sorted(names, key=lambda n: n in _PLACES.values())

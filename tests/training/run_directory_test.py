@@ -117,15 +117,6 @@ class RunDirectoryTest(parameterized.TestCase):
             self.directory.claim(CONFIG + "SEED = 1\n", other)
         self.assertEqual(self.directory.config.read_text(), CLAIMED)
 
-    def test_run_from_before_other_models_mined(self):
-        self.begin(CONFIG)
-        knob = "MINE_WITH = {}\nNeighborRefresh.mine_with = %MINE_WITH\n"
-        self.directory.claim(CONFIG + knob.format(None), SOURCE)
-        self.assertEqual(self.directory.read_settings()["MINE_WITH"], "None")
-        self.directory.config.write_text(CONFIG)
-        with self.assertRaisesRegex(InputError, "MINE_WITH is not set there and 'runs/a' here"):
-            self.directory.claim(CONFIG + knob.format("'runs/a'"), SOURCE)
-
     def test_run_that_noted_no_fingerprint(self):
         self.begin()
         self.directory.config.write_text(CONFIG)
@@ -171,15 +162,6 @@ class RunDirectoryTest(parameterized.TestCase):
         other = types.SimpleNamespace(name="digits", fingerprint="4567cdef")
         with self.assertRaisesRegex(InputError, "DATASET is 'folder:photos' there and 'digits'"):
             self.directory.claim(CONFIG + gone.replace("folder:photos", "digits"), other)
-
-    def test_run_from_before_other_models_mined(self):
-        self.begin(CONFIG)
-        knob = "MINE_WITH = {}\nNeighborRefresh.mine_with = %MINE_WITH\n"
-        self.directory.claim(CONFIG + knob.format(None), SOURCE)
-        self.assertEqual(self.directory.read_settings()["MINE_WITH"], "None")
-        self.directory.config.write_text(CONFIG)
-        with self.assertRaisesRegex(InputError, "MINE_WITH is not set there and 'runs/a' here"):
-            self.directory.claim(CONFIG + knob.format("'runs/a'"), SOURCE)
 
     def test_run_that_noted_no_fingerprint_of_its_model(self):
         self.begin(CONFIG + "INIT_FROM = 'a'\n")
