@@ -26,6 +26,7 @@ RULES = {
     "kept_share": above(0, 1),
     "l2": above(0),
     "labels": above(0, 1),
+    "labels_per_class": whole(1),
     "labels_seed": whole(0),
     "learning_rate": above(0),
     "max_entropy": at_least(0),

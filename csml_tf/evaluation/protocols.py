@@ -7,7 +7,7 @@ import time
 
 from csml_tf import choices, setting_rules
 from csml_tf.errors import InputError
-from csml_tf.evaluation import knn, protocol_card
+from csml_tf.evaluation import knn, labelled_subset, protocol_card
 from csml_tf.evaluation.baselines import PROTOCOL, Baselines, judge
 from csml_tf.evaluation.linear import cached as linear_cached
 from csml_tf.evaluation.linear import protocol as linear
@@ -24,6 +24,10 @@ _PROTOCOLS = {
     "semi_supervised": semi_supervised.measure,
 }
 NAMES = choices.PROTOCOLS
+# Those that may learn from a part of the labels only, beside "semi_supervised", which trains on
+# the other images too, and what says from which part.
+_WITH_SUBSETS = ("knn", "linear", "linear_cached")
+_OF_SUBSETS = ("labels", "labels_per_class", "labels_file", "labels_seed")
 # Settings of several layers, of which a baseline has none, and those of a grid of votes.
 _OF_LAYERS = ("layer", "stage_features")
 _GRID = ("k", "temperature")
@@ -58,7 +62,6 @@ def measure(name, encoder, train_source, test_source, baselines=None, measured=N
         InputError: if a setting means nothing to the protocol, the encoder's weights have
             changed, or as the protocol does.
     """
-    protocol = _PROTOCOLS[name]
     given = {setting: value for setting, value in settings.items() if value is not None}
     check_settings([name], given if baselines is None else {**given, "baselines": baselines})
     started = time.perf_counter()
@@ -66,7 +69,7 @@ def measure(name, encoder, train_source, test_source, baselines=None, measured=N
     with_baselines = name in _WITH_BASELINES and _wants_baselines(name, baselines, given)
     if baselines and name not in _WITH_BASELINES:
         given.setdefault("from_scratch", True)
-    outcome = protocol(encoder, train_source, test_source, **given)
+    outcome = _choose_protocol(name, given)(encoder, train_source, test_source, **given)
     if with_baselines:
         measured = measured or Baselines(train_source, test_source)
         outcome = _add_baselines(outcome, name, encoder, measured, given)
@@ -96,6 +99,14 @@ def measure(name, encoder, train_source, test_source, baselines=None, measured=N
     )
 
 
+def _choose_protocol(name, given):
+    """The function of a protocol, on a part of the labels where one is given."""
+    protocol = _PROTOCOLS[name]
+    if name in _WITH_SUBSETS and not {*_OF_SUBSETS}.isdisjoint(given):
+        return functools.partial(labelled_subset.measure, protocol)
+    return protocol
+
+
 def _wants_baselines(name, baselines, given):
     looks_up = given.get("queries") is not None
     if looks_up and baselines:
@@ -114,7 +125,7 @@ def _add_baselines(outcome, name, encoder, measured, given):
         own_settings.update({key: outcome.settings[key][:1] for key in _GRID})
     if "near_duplicates" in known_settings(name):  # They are those of the encoder's features.
         own_settings["near_duplicates"] = False
-    protocol = functools.partial(_PROTOCOLS[name], **own_settings)
+    protocol = functools.partial(_choose_protocol(name, given), **own_settings)
     figures = measured.measure(encoder, f"{name} {own_settings}", protocol, figure)
     note = judge(_own_figure(outcome.result, figure), figures)
     added = {
@@ -142,7 +153,7 @@ def _own_figure(result, figure):
 def known_settings(name):
     """Names of the settings that a protocol takes."""
     own = [p.name for p in list(inspect.signature(_PROTOCOLS[name]).parameters.values())[3:]]
-    return [*own, "baselines"]
+    return [*own, *(_OF_SUBSETS if name in _WITH_SUBSETS else ()), "baselines"]
 
 
 def check_settings(names, settings):

@@ -68,8 +68,9 @@ _SETTINGS = [
     flags.DEFINE_multi_float("l2", None, "Strengths of L2; default: a grid."),
     flags.DEFINE_integer("crops", None, "linear_cached: train on so many random crops an image."),
     flags.DEFINE_float("labels", None, "Share of the labels to use; default all."),
+    flags.DEFINE_integer("labels_per_class", None, "Labels of each class to use; default all."),
     flags.DEFINE_string("labels_file", None, "Use the labels listed here; CARD.labels.json."),
-    flags.DEFINE_integer("labels_seed", None, "Of the draw of --labels; default 0."),
+    flags.DEFINE_integer("labels_seed", None, "Of the draw of labels; default 0."),
     flags.DEFINE_float(
         "backbone_learning_rate", None, "Default: the best of a grid on held-out labelled images."
     ),

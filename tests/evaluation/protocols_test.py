@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import tensorflow as tf
 
@@ -75,6 +77,30 @@ class MeasureTest(tf.test.TestCase):
         points = 100 * (expected - card.result["top1"])
         self.assertIn(f"Raw pixels are ahead of the encoder by {points:.2f} points", card.notes[-1])
         self.assertEqual(card.summary().splitlines(), [*card.notes, card.headline()])
+
+    def test_part_of_the_labels(self):
+        """The encoder and what it has to beat learn from the same images."""
+        train, test = self.sources
+        path = tiny_run.make_temp_dir(self.addCleanup) / "labels.json"
+        for name, options in (("knn", {"k": [3]}), ("linear_cached", {"l2": [0.1]})):
+            with self.subTest(name):
+                options = {**options, "baselines": True}
+                card = protocols.measure(
+                    name, self.encoder, train, test, labels=0.3, labels_seed=1, **options
+                )
+                indices = json.loads(card.files["labels.json"])["indices"]
+                self.assertBetween(len(indices), 25, 35)
+                self.assertLen(set(train.labels[indices]), 10)
+                part = train.subset(indices)
+                expected = protocols.measure(name, self.encoder, part, test, **options).result
+                self.assertContainsSubset({"pixels_top1", "untrained_top1"}, expected)
+                self.assertEqual(card.result, expected)
+                self.assertStartsWith(card.settings["labels"], f"{len(indices)} of 100 images, ")
+                path.write_text(card.files["labels.json"])
+                again = protocols.measure(
+                    name, self.encoder, train, test, labels_file=path, **options
+                )
+                self.assertEqual(again.result, expected)
 
     def test_the_best_layer_stands_for_the_encoder(self):
         for result, expected in (

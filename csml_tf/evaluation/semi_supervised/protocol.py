@@ -14,12 +14,11 @@ import tensorflow as tf
 from csml_tf import amounts, setting_rules
 from csml_tf.data import labelled_batches, pipeline
 from csml_tf.errors import InputError
-from csml_tf.evaluation import labelled_pair
+from csml_tf.evaluation import labelled_pair, labelled_subset
 from csml_tf.evaluation.linear import held_out
 from csml_tf.evaluation.protocol_card import Outcome
 from csml_tf.evaluation.semi_supervised import (
     fine_tuning,
-    labelled_subset,
     pseudo_labels,
     rate_choice,
 )
@@ -37,6 +36,7 @@ def measure(
     train_source,
     test_source,
     labels=None,
+    labels_per_class=None,
     labels_file=None,
     labels_seed=0,
     seeds=3,
@@ -61,8 +61,9 @@ def measure(
         train_source: `ImageSource`; images that have no label, -1, count as unlabelled.
         test_source: labelled `ImageSource`.
         labels: share of the labels that is used, in (0, 1]; None is all.
+        labels_per_class: so many labels of each class in its place.
         labels_file: list of the labelled images that an earlier measurement has written.
-        labels_seed: of the draw by `labels`, one draw for all seeds.
+        labels_seed: of the draw by either, one draw for all seeds.
         seeds: how many runs, seeds 0, 1, ..., of head, order and augmentation.
         epochs: None takes 20, or as many as make 500 steps.
         batch_size: images per step; at most as many as are labelled.
@@ -101,7 +102,9 @@ def measure(
             "weight_decay": weight_decay,
         }
     )
-    indices, origin = labelled_subset.choose(train_source, labels, labels_file, labels_seed)
+    indices, origin = labelled_subset.choose(
+        train_source, labels, labels_per_class, labels_file, labels_seed
+    )
     labelled = train_source.subset(indices, f"the labelled part of {train_source.name}")
     num_classes = labelled_pair.check(labelled, test_source)
     others = np.setdiff1d(np.arange(len(train_source)), indices)

@@ -11,7 +11,8 @@ from absl.testing import parameterized
 from csml_tf.augment.center_view import CenterView
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.evaluation.semi_supervised import labelled_subset, protocol
+from csml_tf.evaluation import labelled_subset
+from csml_tf.evaluation.semi_supervised import protocol
 from tests.training import tiny_run
 
 

@@ -1,5 +1,6 @@
 """Which images of a training set keep their labels, and the file that says so."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,12 +11,13 @@ from csml_tf.errors import InputError
 from csml_tf.evaluation import labelled_pair
 
 
-def choose(source, fraction=None, path=None, seed=0):
+def choose(source, fraction=None, per_class=None, path=None, seed=0):
     """The labelled images: a draw, those of a file, or all that have a label.
 
     Args:
         source: `ImageSource` of the training images.
         fraction: as for `draw`, or None.
+        per_class: as for `draw_per_class`, or None.
         path: as for `load`, or None.
         seed: as for `draw`.
 
@@ -23,19 +25,64 @@ def choose(source, fraction=None, path=None, seed=0):
         ([count] int64 indices, rising; text that says where they come from).
 
     Raises:
-        InputError: as `draw` and `load`, if both are given, or if there are no labels.
+        InputError: as `draw` and `load`, if several are given, or if there are no labels.
     """
     if source.labels is None or not len(find_labelled(source)):
         raise labelled_pair.needs_labels(source)
-    if fraction is not None and path is not None:
-        raise InputError("The labelled images come from --labels or --labels_file: leave one out.")
+    given = {"labels": fraction, "labels_per_class": per_class, "labels_file": path}
+    names = [f"--{name}" for name, value in given.items() if value is not None]
+    if len(names) > 1:
+        raise InputError(f"The labelled images come from {names[0]} or {names[1]}: leave one out.")
     if path is not None:
         indices, origin = load(path, source), f"listed in {path}"
+    elif per_class is not None:
+        indices = draw_per_class(source, per_class, seed)
+        origin = f"{per_class} of each class, drawn with seed {seed}"
     elif fraction is not None:
         indices, origin = draw(source, fraction, seed), f"{fraction:g}, drawn with seed {seed}"
     else:
         indices, origin = find_labelled(source), "all there are"
     return indices, f"{len(indices)} of {len(source)} images, {origin}"
+
+
+def measure(
+    protocol,
+    encoder,
+    train_source,
+    test_source,
+    labels=None,
+    labels_per_class=None,
+    labels_file=None,
+    labels_seed=0,
+    **settings,
+):
+    """Measures by a protocol that learns from the labelled images only.
+
+    Args:
+        protocol: function of (encoder, train_source, test_source, **settings) to an `Outcome`.
+        encoder: as the protocol takes it.
+        train_source: `ImageSource`, of which a part is labelled.
+        test_source: labelled `ImageSource` to be tested on.
+        labels: as `fraction` for `choose`.
+        labels_per_class: as `per_class` for `choose`.
+        labels_file: as `path` for `choose`.
+        labels_seed: as `seed` for `choose`.
+        **settings: of the protocol.
+
+    Returns:
+        The protocol's `Outcome`, to which "labels" is added, and the list of them as a file.
+
+    Raises:
+        InputError: as `choose` and the protocol do.
+    """
+    indices, origin = choose(train_source, labels, labels_per_class, labels_file, labels_seed)
+    labelled = train_source.subset(indices, f"the labelled part of {train_source.name}")
+    outcome = protocol(encoder, labelled, test_source, **settings)
+    return dataclasses.replace(
+        outcome,
+        settings={"labels": origin, **outcome.settings},
+        files={**outcome.files, "labels.json": to_json(train_source, indices, origin)},
+    )
 
 
 def draw(source, fraction, seed):
@@ -68,6 +115,26 @@ def draw(source, fraction, seed):
             f"{1 / sizes.min():.2g} gives every class at least one."
         )
     return drawn
+
+
+def draw_per_class(source, count, seed):
+    """Draws so many labelled images of each class, or all of a class that has no more.
+
+    What a larger count draws with the same seed holds what a smaller one draws.
+
+    Args:
+        source: `ImageSource`; images without a label, -1, are never drawn.
+        count: int, at least 1.
+        seed: int.
+
+    Returns:
+        [count] int64 indices, rising.
+    """
+    setting_rules.check({"labels_per_class": count})
+    order = np.random.default_rng(seed).permutation(find_labelled(source))
+    classes = np.unique(source.labels[order])
+    drawn = [order[source.labels[order] == label][:count] for label in classes]
+    return np.sort(np.concatenate(drawn))
 
 
 def find_labelled(source):

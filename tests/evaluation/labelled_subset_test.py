@@ -6,7 +6,7 @@ from absl.testing import parameterized
 
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
-from csml_tf.evaluation.semi_supervised import labelled_subset
+from csml_tf.evaluation import labelled_subset
 from tests.training import tiny_run
 
 LABELS = np.arange(200) % 4
@@ -43,6 +43,23 @@ class ChooseTest(tf.test.TestCase, parameterized.TestCase):
             indices, _ = labelled_subset.choose(source, fraction)
             self.assertAllEqual(indices, np.arange(100))
 
+    def test_draw_per_class(self):
+        labels = np.where(np.arange(200) < 7, 3, LABELS % 3)  # Class 3 has seven images.
+        source = make_source(np.where(np.arange(200) >= 190, -1, labels))
+        previous = []
+        for count, drawn in ((1, 4), (7, 28), (20, 67)):
+            indices, origin = labelled_subset.choose(source, per_class=count, seed=2)
+            self.assertEqual(
+                origin, f"{drawn} of 200 images, {count} of each class, drawn with seed 2"
+            )
+            expected = [count, count, count, min(count, 7)]
+            self.assertEqual(np.bincount(source.labels[indices]).tolist(), expected)
+            self.assertAllEqual(indices, np.unique(indices))
+            self.assertContainsSubset(previous, indices)
+            previous = indices
+        other, _ = labelled_subset.choose(source, per_class=20, seed=3)
+        self.assertNotAllEqual(previous, other)
+
     def test_file_gives_the_draw_again(self):
         drawn, _ = labelled_subset.choose(self.source, fraction=0.05)
         self.write(drawn)
@@ -76,7 +93,9 @@ class ChooseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_rejects_two_origins(self):
         with self.assertRaisesRegex(InputError, "--labels or --labels_file: leave one out"):
-            labelled_subset.choose(self.source, 0.1, self.path)
+            labelled_subset.choose(self.source, 0.1, path=self.path)
+        with self.assertRaisesRegex(InputError, "--labels or --labels_per_class: leave one out"):
+            labelled_subset.choose(self.source, 0.1, 5)
 
     def test_rejects_a_list_of_other_images(self):
         self.write([1, 2], make_source(brightness=9))
