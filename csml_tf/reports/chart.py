@@ -40,13 +40,14 @@ class Chart:
     Attributes:
         title: what the values are, and their unit, plain text.
         curves: list of `Curve`.
-        end: right end of the horizontal axis, which begins at 0.
+        end: right end of the horizontal axis, which begins at 0 unless it is logarithmic.
         levels: {what it is: value} of dashed horizontal lines.
         band: {place: (lowest, highest)} of a shaded range; {} for none.
         mark: place of a dotted vertical line, or None.
         from_zero: whether the vertical axis begins at 0.
         across: what the horizontal axis is, and its unit.
         legend: whether the labels of the curves are written below.
+        logarithmic: whether the horizontal axis is; it then begins at its first point.
     """
 
     title: str
@@ -58,6 +59,7 @@ class Chart:
     from_zero: bool = False
     across: str = "epoch"
     legend: bool = True
+    logarithmic: bool = False
 
 
 def draw(charts):
@@ -106,8 +108,12 @@ def _draw(axes, chart):
         axes.fill_between([*chart.band], lows, highs, color=palette.COLORS[0], alpha=0.2, lw=0)
     axes.set_title(chart.title)
     axes.set_xlabel(chart.across)
-    axes.xaxis.get_major_locator().set_params(integer=chart.across == "epoch")
-    axes.set_xlim(0, max([chart.end, *chart.band]) * 1.02)
+    if chart.logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=chart.across == "epoch")
+        axes.set_xlim(0, max([chart.end, *chart.band]) * 1.02)
     axes.ticklabel_format(axis="y", useOffset=False)
     if chart.from_zero:
         axes.set_ylim(bottom=0)

@@ -27,7 +27,7 @@ class Measurement:
 
 
 def read(run_path):
-    """Reads all cards, `evaluations/*.json` of a run.
+    """Reads all cards, `evaluations/*.json` of a run; a file may hold a list of them.
 
     Returns:
         (list of `Measurement` in the order of their names, list of sentences about files that
@@ -35,14 +35,19 @@ def read(run_path):
     """
     found, faults = [], []
     for path in sorted(places.at(run_path, FOLDER).glob("*.json")):
+        if path.name.endswith(".labels.json"):  # Which images a card's labels were of.
+            continue
         try:
-            card = ProtocolCard(**json.loads(path.read_text()))
-            card.headline()
-            card.encoder["sha256"]
+            content = json.loads(path.read_text())
+            several = content if isinstance(content, list) and content else [content]
+            cards = [ProtocolCard(**card) for card in several]
+            for card in cards:
+                card.headline()
+                card.encoder["sha256"]
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             faults.append(f"{path.name} is no protocol card of csml-tf evaluate: it is left out.")
             continue
-        found.append(Measurement(path, card))
+        found += [Measurement(path, card) for card in cards]
     return found, faults
 
 

@@ -6,6 +6,7 @@ from csml_tf.reports import (
     canvas,
     embedding,
     explorer,
+    few_labels,
     image_parts,
     measurements,
     metric_parts,
@@ -91,6 +92,11 @@ def write(
             record, data, output, draw_map, with_explorer, seed
         ),
         "Confusion": lambda: image_parts.confusions(data, cards, output, seed),
+    }
+    by_labels = few_labels.find(cards)
+    if by_labels:
+        makers["Few labels"] = lambda: few_labels.to_html(by_labels, output)
+    makers |= {
         "Measurements": lambda: measurements.to_html(
             cards, faults, model_dir, dataset, data.weights if data else None
         ),

@@ -1,7 +1,9 @@
+import dataclasses
 import shlex
 
 from absl.testing import absltest
 
+from csml_tf.evaluation import protocol_card
 from csml_tf.reports import measurements
 from csml_tf.reports.part import LeftOut
 from tests.evaluation.protocol_card_test import make_card
@@ -32,6 +34,17 @@ class MeasurementsTest(absltest.TestCase):
             "k=5+20, layer=features; train: digits:train, 7 images; 3 classes; 1.2 s", text
         )
         self.assertIn("weights     ab12", text)
+
+    def test_several_in_a_file(self):
+        path = self.run_path / measurements.FOLDER / "two.json"
+        cards = [make_card({"top1": 0.5}), make_card({"top1": 0.25})]
+        cards[1] = dataclasses.replace(cards[1], files={"labels.json": "{}"})
+        protocol_card.save_all(cards, path)
+        self.assertTrue(path.with_name("two.2.labels.json").exists())
+        found, faults = measurements.read(self.run_path)
+        self.assertEqual([each.card.result["top1"] for each in found], [0.5, 0.25])
+        self.assertEqual([each.path for each in found], [path] * 2)
+        self.assertEmpty(faults)
 
     def test_best_of_a_grid(self):
         grid = [{"k": 5, "top1": 0.5}, {"k": 20, "top1": 0.75}, {"k": 200, "top1": 0.25}]

@@ -9,17 +9,18 @@ from csml_tf.data import catalog
 from csml_tf.data.neighbor_table import NeighborTable
 from csml_tf.data.sources import memory
 from csml_tf.errors import InputError
+from csml_tf.evaluation import protocol_card
 from csml_tf.export import saved_model
 from csml_tf.reports import embedding, explorer, measurements, reference_runs, run_report
 from tests.data.sources import image_files
 from tests.evaluation.protocol_card_test import make_card
-from tests.reports import browser, tiny_record
+from tests.reports import browser, few_labels_test, tiny_record
 from tests.reports.page_reader import PageReader
 from tests.training import tiny_run
 from tests.training.saved_neighbors_test import write_checkpoint
 
 PARTS = ("Curves", "Accuracy", "Health", "Neighbors", "Nearest to unseen images")
-PARTS += ("Map of the features", "Confusion", "Measurements", "Settings")
+PARTS += ("Map of the features", "Confusion", "Few labels", "Measurements", "Settings")
 PICTURES = (
     "losses",
     "speed",
@@ -69,6 +70,7 @@ class WriteTest(absltest.TestCase):
         cards = cls.run_path / measurements.FOLDER
         cards.mkdir()
         make_card({"top1": 0.5}).save(cards / "knn.json")
+        protocol_card.save_all([each.card for each in few_labels_test.make_all()], cards / "l.json")
         queries = folder / "queries"
         image_files.write_pngs(queries, 2)
         with (
@@ -84,7 +86,7 @@ class WriteTest(absltest.TestCase):
     def test_all_parts(self):
         self.assertEqual(
             self.line,
-            f"{self.output}/report.html: 10 parts about tiny, finished after 3 epochs, and "
+            f"{self.output}/report.html: 11 parts about tiny, finished after 3 epochs, and "
             f"{self.output}/explorer.html",
         )
         titles = re.findall("<h2>(.*?)</h2>", self.text)
@@ -190,7 +192,7 @@ class LeftOutTest(absltest.TestCase):
 
     def test_run_in_progress(self):
         reasons = self.report(tiny_record.make_rows(1))
-        self.assertEqual([*reasons], [*PARTS[3:8]])
+        self.assertEqual([*reasons], [*PARTS[3:7], "Measurements"])
         self.assertIn("no neighbor table", reasons["Neighbors"])
         self.assertIn("normal. From epoch 3 on", (self.output / run_report.PAGE).read_text())
         for title in PARTS[4:7]:
