@@ -87,15 +87,14 @@ def to_html(found, output: pathlib.Path) -> str:
     names = collections.Counter(name for name, _ in found)
     for (name, weights), accuracies in found.items():
         title = name if names[name] == 1 else f"{name}, encoder {weights}"
-        curves = [
-            Curve([(count, 100 * top1) for count, top1 in accuracies[line].items()], color, *rest)
-            for line, (label, color, dashes) in _LINES.items()
-            if line in accuracies
-            for rest in [(label, dashes)]
-        ]
+        curves = []
+        for line, top1 in accuracies.items():
+            label, color, dashes = _LINES[line]
+            points = [(count, 100 * share) for count, share in top1.items()]
+            curves.append(Curve(points, color, label, dashes))
         end = max(place for curve in curves for place, _ in curve.points)
         charts.append(Chart(f"{title}: top-1, %", curves, end, across="labels", logarithmic=True))
-        sentences += _worth(accuracies)
+        sentences += _worth(accuracies, f"{title}: " if len(found) > 1 else "")
     caption = (
         "Accuracy on the test images by the number of labelled training images; each point is the "
         "mean of the cards in evaluations/ with so many. "
@@ -104,13 +103,13 @@ def to_html(found, output: pathlib.Path) -> str:
     return chart.to_html(charts, caption + " ".join(sentences))
 
 
-def _worth(accuracies):
-    """Yields what the labels are worth that a pretrained encoder is given."""
+def _worth(accuracies, about):
+    """Yields what the labels are worth that a pretrained encoder is given, in sentences."""
     scratch = accuracies.get(_SCRATCH, {})
     for count, accuracy in accuracies.get(_TRAINED, {}).items():
         needed = labels_for(scratch, accuracy)
         if needed is not None:
             yield (
-                f"Fine-tuned on {count} labels it reaches {accuracy:.1%}, for which training from "
+                f"{about}Fine-tuned on {count} labels it reaches {accuracy:.1%}, for which training from "
                 f"scratch needs about {float(f'{needed:.2g}'):g}."
             )

@@ -91,6 +91,9 @@ class NeighborRefresh:
             "neighbor_recall": share of the exact neighbors of some images that an approximate
             search has found, absent where it is exact,
             "mining_seconds": float, "mined_images": forward passes of one image}.
+
+        Raises:
+            InputError: if another model is to mine, and nothing opens it.
         """
         started = time.perf_counter()
         previous = self.table.neighbor_indices.numpy()
@@ -98,6 +101,11 @@ class NeighborRefresh:
         share_rows = functools.partial(workers.share_rows, strategy)
         encode, center_view = encoder.pooled_features, self._center_view
         if self._mine_with is not None:
+            if self._open_teacher is None:
+                raise InputError(
+                    f"NeighborRefresh.mine_with is {self._mine_with!r}, and nothing opens it: set "
+                    "the knob MINE_WITH, or give open_teacher in Python."
+                )
             encode, center_view = self._open_teacher()
         current, recall = mining.mine_neighbors(
             *(encode, self._source, center_view, self._num_neighbors),

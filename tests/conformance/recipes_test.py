@@ -335,6 +335,14 @@ for _base, _own in ON_PHOTOGRAPHS.items():
     VALUES[f"photographs/{_base}.gin"] = _own
     VALUES[f"photographs/{_base}_levels.gin"] = _own
     VALUES[f"photographs/{_base}_csml.gin"] = {**_own, **PHOTOGRAPHS_CSML}
+VALUES["photographs/moco_taught.gin"] = {
+    **VALUES["photographs/moco_csml.gin"],
+    "CrossSamples.query_kinds": ("image", "neighbor"),
+    "CrossSamples.positive_weights": (0.5, 0.5),
+    "CrossSamples.neighbor_warmup_epochs": 25,
+    "CrossSamples.cutmix_warmup_epochs": 25,
+    "NeighborRefresh.every_epochs": 25,
+}
 # What 9,469 images of 96 px get in half an hour on two CPU cores: what has been measured, of 100.
 PHOTOS = {
     **MOCO,

@@ -85,6 +85,7 @@ class FewLabelsTest(absltest.TestCase):
         html = few_labels.to_html(few_labels.find(both), output)
         for weights in ("ab12cd34", "99aa"):
             self.assertIn(f"photos:val, encoder {weights}: top-1, %", html)
+            self.assertIn(f"encoder {weights}: Fine-tuned on 10 labels", html)
 
 
 if __name__ == "__main__":

@@ -108,6 +108,11 @@ class NeighborRefreshTest(tf.test.TestCase, parameterized.TestCase):
         self.assertNotAllEqual(nearest_rows(pixels), self.nearest())
         self.assertEmpty([e for e in range(8) if refresh.is_due(e)])
 
+    def test_another_model_that_nothing_opens(self):
+        refresh = NeighborRefresh(self.source, self.view, 3, mine_with="runs/first")
+        with self.assertRaisesRegex(InputError, "'runs/first', and nothing opens it: set the knob"):
+            refresh.refresh(PIXELS, 0)
+
     @parameterized.parameters(30, 31)
     def test_too_few_images(self, num_neighbors):
         with self.assertRaisesRegex(InputError, "30 images, too few .* NUM_NEIGHBORS to 29"):
