@@ -110,6 +110,6 @@ def _worth(accuracies, about):
         needed = labels_for(scratch, accuracy)
         if needed is not None:
             yield (
-                f"{about}Fine-tuned on {count} labels it reaches {accuracy:.1%}, for which training "
-                f"from scratch needs about {float(f'{needed:.2g}'):g}."
+                f"{about}Fine-tuned on {count} labels it reaches {accuracy:.1%}, for which "
+                f"training from scratch needs about {float(f'{needed:.2g}'):g}."
             )
