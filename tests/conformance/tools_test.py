@@ -317,7 +317,21 @@ class ToolsTest(absltest.TestCase):
                 2,
                 "--kept_share is of self-training: give --self_training",
             ),
-            "labels for knn": (evaluate(model, "--labels=0.1"), 2, "--labels means nothing to"),
+            "labels for retrieval": (
+                evaluate(model, "--protocol=retrieval", "--labels=0.1"),
+                2,
+                "--labels means nothing to",
+            ),
+            "labels twice": (
+                evaluate(model, "--labels=0.1", "--labels_per_class=2"),
+                2,
+                "come from --labels or --labels_per_class: leave one out",
+            ),
+            "no labels per class": (
+                evaluate(model, "--labels_per_class=0"),
+                2,
+                "--labels_per_class must be",
+            ),
             "report of no model_dir": (
                 page(output),
                 2,
