@@ -23,7 +23,8 @@ _LINES = {
         ":",
     ),
 }
-_TRAINED, _SCRATCH = ("semi_supervised", "top1"), ("semi_supervised", "from_scratch_top1")
+_PRETRAINED = (("semi_supervised", "top1"), ("linear_cached", "top1"))
+_SCRATCH = ("semi_supervised", "from_scratch_top1")
 _COUNT = re.compile(r"(\d+) of \d+ images, ")
 
 
@@ -86,7 +87,8 @@ def to_html(found, output: pathlib.Path) -> str:
     charts, sentences = [], []
     names = collections.Counter(name for name, _ in found)
     for (name, weights), accuracies in found.items():
-        title = name if names[name] == 1 else f"{name}, encoder {weights}"
+        title = "/".join(name.split("/")[-2:])  # A whole path would not fit.
+        title += f", encoder {weights}" if names[name] > 1 else ""
         curves = []
         for line, top1 in accuracies.items():
             label, color, dashes = _LINES[line]
@@ -106,10 +108,13 @@ def to_html(found, output: pathlib.Path) -> str:
 def _worth(accuracies, about):
     """Yields what the labels are worth that a pretrained encoder is given, in sentences."""
     scratch = accuracies.get(_SCRATCH, {})
-    for count, accuracy in accuracies.get(_TRAINED, {}).items():
-        needed = labels_for(scratch, accuracy)
+    pretrained = {line: accuracies[line] for line in _PRETRAINED if line in accuracies}
+    for count in sorted({count for counts in pretrained.values() for count in counts}):
+        line = max(pretrained, key=lambda line: pretrained[line].get(count, 0.0))
+        needed = labels_for(scratch, pretrained[line][count])
         if needed is not None:
             yield (
-                f"{about}Fine-tuned on {count} labels it reaches {accuracy:.1%}, for which "
-                f"training from scratch needs about {float(f'{needed:.2g}'):g}."
+                f"{about}With {count} labels it reaches {pretrained[line][count]:.1%} "
+                f"({_LINES[line][0]}), for which training from scratch needs about "
+                f"{float(f'{needed:.2g}'):g}."
             )

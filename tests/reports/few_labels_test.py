@@ -68,12 +68,26 @@ class FewLabelsTest(absltest.TestCase):
         page = PageReader(few_labels.to_html(found, output))
         # 0.3 is in the middle between 0.2 and 0.4: sqrt(10 * 100) labels.
         self.assertIn(
-            "Fine-tuned on 10 labels it reaches 30.0%, for which training from scratch needs "
+            "With 10 labels it reaches 30.0% (fine-tuned), for which training from scratch needs "
             "about 32.",
             page.text,
         )
-        self.assertNotIn("on 100 labels", page.text)  # Nothing that was measured reaches it.
+        self.assertNotIn("With 100 labels", page.text)  # Nothing that was measured reaches it.
         self.assertGreater((output / "few_labels.png").stat().st_size, 1000)
+        better = make("linear_cached", "10 of 900 images, ..", test="folder:/a/b/val", top1=0.35)
+        cards = [
+            make(
+                each.card.protocol,
+                each.card.settings["labels"],
+                test="folder:/a/b/val",
+                **each.card.result,
+            )
+            for each in make_all()
+        ]
+        html = few_labels.to_html(few_labels.find([*cards[2:], better]), output)
+        self.assertIn("With 10 labels it reaches 35.0% (linear classifier)", html)
+        self.assertIn("b/val: top-1, %", html)
+        self.assertNotIn("/a/b", html)
 
     def test_two_encoders_are_told_apart(self):
         others = [
@@ -85,7 +99,7 @@ class FewLabelsTest(absltest.TestCase):
         html = few_labels.to_html(few_labels.find(both), output)
         for weights in ("ab12cd34", "99aa"):
             self.assertIn(f"photos:val, encoder {weights}: top-1, %", html)
-            self.assertIn(f"encoder {weights}: Fine-tuned on 10 labels", html)
+            self.assertIn(f"encoder {weights}: With 10 labels", html)
 
 
 if __name__ == "__main__":
