@@ -24,8 +24,8 @@ _PROTOCOLS = {
     "semi_supervised": semi_supervised.measure,
 }
 NAMES = choices.PROTOCOLS
-# Those that may learn from a part of the labels only, beside "semi_supervised", which trains on
-# the other images too, and what says from which part.
+# Those that learn from some of the labels where these settings say so. "semi_supervised" has the
+# settings itself, since it uses the other images, too.
 _WITH_SUBSETS = ("knn", "linear", "linear_cached")
 _OF_SUBSETS = ("labels", "labels_per_class", "labels_file", "labels_seed")
 # Settings of several layers, of which a baseline has none, and those of a grid of votes.

@@ -110,11 +110,14 @@ def _worth(accuracies, about):
     scratch = accuracies.get(_SCRATCH, {})
     pretrained = {line: accuracies[line] for line in _PRETRAINED if line in accuracies}
     for count in sorted({count for counts in pretrained.values() for count in counts}):
-        line = max(pretrained, key=lambda line: pretrained[line].get(count, 0.0))
-        needed = labels_for(scratch, pretrained[line][count])
+        accuracy, name = max(
+            (counts[count], _LINES[line][0])
+            for line, counts in pretrained.items()
+            if count in counts
+        )
+        needed = labels_for(scratch, accuracy)
         if needed is not None:
             yield (
-                f"{about}With {count} labels it reaches {pretrained[line][count]:.1%} "
-                f"({_LINES[line][0]}), for which training from scratch needs about "
-                f"{float(f'{needed:.2g}'):g}."
+                f"{about}With {count} labels it reaches {accuracy:.1%} ({name}), for which "
+                f"training from scratch needs about {float(f'{needed:.2g}'):g}."
             )
