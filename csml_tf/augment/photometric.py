@@ -13,7 +13,8 @@ hue turns, because Pillow knows only 256 hues.
 
 Each step is compiled by XLA, on a CPU too: as ordinary operations a view of 224
 pixels took six times as long. A step is one operation or two: given more in a row,
-XLA computes the planes of the first anew for each plane of the last.
+XLA computes the planes of the first anew for each plane of the last. `one_by_one`
+does the same with one image at a time, for CPUs.
 """
 
 import functools
@@ -30,10 +31,37 @@ NUM_JITTER_ORDERS = 24
 # Where the Gaussian is cut off; 6e-5 of its weight lies beyond.
 _BLUR_RADIUS_SIGMAS = 4.0
 
-_compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
+compiled = functools.partial(tf.function, autograph=False, jit_compile=True)
 
 
-@_compiled
+def finish(images, draws, max_sigma_px, mean, std):
+    """Everything after crop and flip; the whole batch goes through each operation.
+
+    Args:
+        images: [batch, height, width, 3] uint8.
+        draws: list of (name, arguments), in the order in which they are applied:
+            "color_jitter", "to_grayscale", "gaussian_blur" or "solarize", and the arguments of
+            that function of this module by name.
+        max_sigma_px: of "gaussian_blur".
+        mean: three floats, of each channel, of values in [0, 1].
+        std: three floats above 0.
+
+    Returns:
+        [batch, height, width, 3] float32, normalised.
+    """
+    steps = {
+        "color_jitter": color_jitter,
+        "to_grayscale": to_grayscale,
+        "gaussian_blur": functools.partial(gaussian_blur, max_sigma_px=max_sigma_px),
+        "solarize": solarize,
+    }
+    planes = split(images)
+    for name, arguments in draws:
+        planes = steps[name](planes, **arguments)
+    return normalize(planes, tf.constant(mean, tf.float32), tf.constant(std, tf.float32))
+
+
+@compiled
 def split(images):
     """The three planes of a batch of images.
 
@@ -47,7 +75,7 @@ def split(images):
     return [plane * np.float32(1 / 255) for plane in planes]
 
 
-@_compiled
+@compiled
 def adjust_brightness(planes, factors):
     """Multiplies: factor * image, clipped to [0, 1].
 
@@ -61,7 +89,7 @@ def adjust_brightness(planes, factors):
     return _blend(planes, factors, tf.zeros_like(factors))
 
 
-@_compiled
+@compiled
 def adjust_saturation(planes, factors):
     """Blends with the grey image.
 
@@ -77,7 +105,7 @@ def adjust_saturation(planes, factors):
     return _blend(planes, factors, 1.0 - factors)
 
 
-@_compiled
+@compiled
 def adjust_contrast(planes, factors):
     """Blends with the mean of the grey image.
 
@@ -95,7 +123,7 @@ def adjust_contrast(planes, factors):
     return [_clip(factors * plane + added) for plane in planes]
 
 
-@_compiled
+@compiled
 def adjust_hue(planes, shifts):
     """Turns the hue of HSV colours; their saturation and value stay.
 
@@ -129,7 +157,7 @@ def adjust_hue(planes, shifts):
     return turned
 
 
-@_compiled
+@compiled
 def to_grayscale(planes, is_gray):
     """The luma 0.299 red + 0.587 green + 0.114 blue in all three planes.
 
@@ -196,6 +224,15 @@ def color_jitter(planes, orders, brightness=None, contrast=None, saturation=None
     return planes
 
 
+def jitter_orders():
+    """The orders of `color_jitter`: NUM_JITTER_ORDERS lists of the four names."""
+    return [
+        [*others[:place], "hue", *others[place:]]
+        for place in range(4)
+        for others in itertools.permutations(("brightness", "contrast", "saturation"))
+    ]
+
+
 def gaussian_blur(planes, sigmas_px, max_sigma_px):
     """Blurs each image with a Gaussian of its own width.
 
@@ -213,13 +250,73 @@ def gaussian_blur(planes, sigmas_px, max_sigma_px):
     Returns:
         planes, in the range of those given.
     """
-    radius = math.ceil(_BLUR_RADIUS_SIGMAS * max_sigma_px)
-    padded = [_repeat_border(_repeat_border(plane, radius, 1), radius, 2) for plane in planes]
-    weights = _gaussian_weights(tf.cast(sigmas_px, tf.float32), radius)
+    radius = blur_radius(max_sigma_px)
+    padded = [repeat_border(repeat_border(plane, radius, 1), radius, 2) for plane in planes]
+    weights = gaussian_weights(tf.cast(sigmas_px, tf.float32), radius)
     return _convolve_rows(_convolve_columns(padded, weights), weights)
 
 
-@_compiled
+def blur_radius(max_sigma_px):
+    """How far `gaussian_blur` looks, pixels: int."""
+    return math.ceil(_BLUR_RADIUS_SIGMAS * max_sigma_px)
+
+
+@compiled
+def gaussian_weights(sigmas_px, radius):
+    """Weights of the pixels at a distance of 0, 1, .. on either side.
+
+    Args:
+        sigmas_px: [batch] float32, pixels.
+        radius: int, the largest distance.
+
+    Returns:
+        [batch, radius + 1] float32; both sides together sum to 1.
+    """
+    # Compiled for its exponential: the last bit of TensorFlow's own depends on the batch.
+    distances = np.arange(radius + 1, dtype=np.float32)
+    # A width of 0 would divide by 0; at a hundredth of a pixel neighbors weigh 0.
+    rates = 0.5 / tf.square(tf.maximum(sigmas_px, 0.01))[:, None]
+    weights = tf.exp(-rates * np.square(distances))
+    return weights / (2.0 * tf.reduce_sum(weights, axis=1, keepdims=True) - 1.0)
+
+
+def repeat_border(plane, radius, axis):
+    """The plane with `radius` copies of its outermost rows (axis 1) or columns (2) at both ends."""
+    before, after = (
+        tf.repeat(tf.gather(plane, [place], axis=axis), radius, axis)
+        for place in (0, plane.shape[axis] - 1)
+    )
+    return tf.concat([before, plane, after], axis)
+
+
+def convolve(padded, weights, axis):
+    """The weighted sum of each pixel and those around it, along one axis.
+
+    Args:
+        padded: [batch, height, width] float32, with its border already.
+        weights: [batch, radius + 1] float32, `gaussian_weights`.
+        axis: 1 or 2.
+
+    Returns:
+        [batch, height, width] float32, shorter by 2 * radius along the axis.
+    """
+    radius = weights.shape[1] - 1
+    size = padded.shape[axis] - 2 * radius
+
+    def shifted(distance):
+        start = [0, 0, 0]
+        start[axis] = radius + distance
+        length = [-1, -1, -1]
+        length[axis] = size
+        return tf.slice(padded, start, length)
+
+    total = _per_image(weights[:, 0]) * shifted(0)
+    for distance in range(1, radius + 1):
+        total += _per_image(weights[:, distance]) * (shifted(-distance) + shifted(distance))
+    return total
+
+
+@compiled
 def solarize(planes, is_solarized):
     """Turns values of one half and more into their opposite, 1 - value.
 
@@ -235,7 +332,7 @@ def solarize(planes, is_solarized):
     return [tf.where(chosen & (plane >= 127.5 / 255), 1.0 - plane, plane) for plane in planes]
 
 
-@_compiled
+@compiled
 def normalize(planes, mean, std):
     """(images - mean) / std, channel by channel.
 
@@ -271,7 +368,7 @@ def _blend(planes, factors, luma_shares):
     return [_clip(_per_image(factors) * plane + added) for plane in planes]
 
 
-@_compiled
+@compiled
 def _blend_places(planes, factors, luma_shares):
     """One blend after the other; factors and luma_shares are [batch, places]."""
     for place in range(factors.shape[1]):
@@ -279,12 +376,12 @@ def _blend_places(planes, factors, luma_shares):
     return planes
 
 
-@_compiled
+@compiled
 def _contrast_then_blends(planes, contrast, factors, luma_shares):
     return _blend_places(adjust_contrast(planes, contrast), factors, luma_shares)
 
 
-@_compiled
+@compiled
 def _hue_then_blends(planes, shifts, factors, luma_shares):
     return _blend_places(adjust_hue(planes, shifts), factors, luma_shares)
 
@@ -300,12 +397,7 @@ def _order_tables(used):
     """
     blends = np.zeros([NUM_JITTER_ORDERS, 4, 2], np.int32)
     hue_shares = np.zeros([NUM_JITTER_ORDERS, 2], np.float32)
-    orders = (
-        [*others[:place], "hue", *others[place:]]
-        for place in range(4)
-        for others in itertools.permutations(("brightness", "contrast", "saturation"))
-    )
-    for order, names in enumerate(orders):
+    for order, names in enumerate(jitter_orders()):
         part = 0
         places = [0] * 4
         for name in (name for name in names if name in used):
@@ -320,48 +412,11 @@ def _order_tables(used):
     return blends, hue_shares
 
 
-def _repeat_border(plane, radius, axis):
-    """The plane with `radius` copies of its outermost rows (or columns) at both ends."""
-    before, after = (
-        tf.repeat(tf.gather(plane, [place], axis=axis), radius, axis)
-        for place in (0, plane.shape[axis] - 1)
-    )
-    return tf.concat([before, plane, after], axis)
-
-
-@_compiled
-def _gaussian_weights(sigmas_px, radius):
-    """[batch, radius + 1] weights of the pixels at a distance of 0 to `radius`."""
-    # Compiled for its exponential: the last bit of TensorFlow's own depends on the batch.
-    distances = np.arange(radius + 1, dtype=np.float32)
-    # A width of 0 would divide by 0; at a hundredth of a pixel neighbors weigh 0.
-    rates = 0.5 / tf.square(tf.maximum(sigmas_px, 0.01))[:, None]
-    weights = tf.exp(-rates * np.square(distances))
-    return weights / (2.0 * tf.reduce_sum(weights, axis=1, keepdims=True) - 1.0)
-
-
-@_compiled
+@compiled
 def _convolve_columns(padded, weights):
-    return [_convolve(plane, weights, axis=1) for plane in padded]
+    return [convolve(plane, weights, axis=1) for plane in padded]
 
 
-@_compiled
+@compiled
 def _convolve_rows(padded, weights):
-    return [_convolve(plane, weights, axis=2) for plane in padded]
-
-
-def _convolve(padded, weights, axis):
-    radius = weights.shape[1] - 1
-    size = padded.shape[axis] - 2 * radius
-
-    def shifted(distance):
-        start = [0, 0, 0]
-        start[axis] = radius + distance
-        length = [-1, -1, -1]
-        length[axis] = size
-        return tf.slice(padded, start, length)
-
-    total = _per_image(weights[:, 0]) * shifted(0)
-    for distance in range(1, radius + 1):
-        total += _per_image(weights[:, distance]) * (shifted(-distance) + shifted(distance))
-    return total
+    return [convolve(plane, weights, axis=2) for plane in padded]

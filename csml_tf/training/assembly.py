@@ -17,7 +17,7 @@ from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
 from csml_tf.methods.method import TrainingModel
 from csml_tf.models.backbones import contract
-from csml_tf.training import optim
+from csml_tf.training import optim, strategies
 from csml_tf.training import precision as precisions
 from csml_tf.training.addons import StochasticAverage
 from csml_tf.training.neighbor_refresh import NeighborRefresh
@@ -178,8 +178,10 @@ def assemble(
     tf.keras.utils.set_random_seed(parts.seed)
     augmentations: dict[str, ViewAugmentation] = {}
 
+    on_accelerator = not strategies.uses_cpus(strategy)
+
     def photometric(view_name, crops, uniforms):
-        return augmentations[view_name].photometric(crops, uniforms)
+        return augmentations[view_name].photometric(crops, uniforms, on_accelerator)
 
     with strategy.scope(), precisions.policy(parts.precision):
         model = parts.make_model(

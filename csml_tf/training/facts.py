@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from csml_tf.augment import geometric
 from csml_tf.data.sources.base import ImageSource
-from csml_tf.training import precision, workers
+from csml_tf.training import precision, strategies, workers
 from csml_tf.training.automatic import Facts
 
 _SAMPLE = 64  # Images whose size is looked at.
@@ -28,9 +28,7 @@ def collect(
             instructions for it; 1.0 otherwise.
     """
     replicas = strategy.num_replicas_in_sync
-    on_cpus = not tf.config.list_logical_devices("GPU") and not isinstance(
-        strategy, tf.distribute.TPUStrategy
-    )
+    on_cpus = strategies.uses_cpus(strategy)
     own = [len(source), _short_side_px(source), _num_cpus(), 0 if on_cpus else replicas, replicas]
     gain = precision.bfloat16_gain() if times_bfloat16 and on_cpus else 1.0
     own.append(round(_PARTS_OF_ONE * gain))

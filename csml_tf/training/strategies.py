@@ -59,6 +59,12 @@ def is_chief(strategy):
     )
 
 
+def uses_cpus(strategy: tf.distribute.Strategy) -> bool:
+    """Whether a strategy trains on no GPU and no TPU."""
+    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    return not on_tpu and not tf.config.list_logical_devices("GPU")
+
+
 def _make_multi_worker_strategy(worker_timeout_s):
     workers = _read_workers(True)
     if not workers:

@@ -1,4 +1,3 @@
-import colorsys
 import functools
 import itertools
 import math
@@ -10,8 +9,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_image
 
 from csml_tf.augment import photometric
-
-LUMA = np.array([0.299, 0.587, 0.114])
+from tests.augment import loop_colors
 
 
 @functools.cache
@@ -32,51 +30,6 @@ def floats(*numbers):
     return tf.constant(numbers, tf.float32)
 
 
-def clip(image):
-    return np.minimum(np.maximum(image, 0.0), 1.0)
-
-
-def loop_brightness(image, factor):
-    return clip(factor * image)
-
-
-def loop_contrast(image, factor):
-    return clip(factor * image + (1 - factor) * np.mean(image @ LUMA))
-
-
-def loop_saturation(image, factor):
-    return clip(factor * image + (1 - factor) * (image @ LUMA)[..., None])
-
-
-def loop_hue(image, shift):
-    turned = np.empty_like(image)
-    for row, column in np.ndindex(image.shape[:2]):
-        hue, saturation, value = colorsys.rgb_to_hsv(*image[row, column])
-        turned[row, column] = colorsys.hsv_to_rgb((hue + shift) % 1.0, saturation, value)
-    return turned
-
-
-def loop_blur(image, sigma_px, radius=None):
-    if radius is None:
-        radius = int(8 * sigma_px) + 1  # A true Gaussian: what is cut off is below 1e-14.
-    offsets = np.arange(-radius, radius + 1)
-    weights = np.exp(-0.5 * (offsets / sigma_px) ** 2)
-    weights /= weights.sum()
-    for axis in (0, 1):
-        places = np.arange(image.shape[axis])
-        image = sum(
-            weight * np.take(image, np.clip(places + offset, 0, places[-1]), axis)
-            for offset, weight in zip(offsets, weights)
-        )
-    return image
-
-
-LOOPS = {
-    "brightness": loop_brightness,
-    "contrast": loop_contrast,
-    "saturation": loop_saturation,
-    "hue": loop_hue,
-}
 OPERATIONS = {
     "brightness": photometric.adjust_brightness,
     "contrast": photometric.adjust_contrast,
@@ -104,14 +57,16 @@ class AdjustTest(tf.test.TestCase, parameterized.TestCase):
     )
     def test_factors_match_loops(self, name, factors):
         actual = self.adjust(name, self.images, factors)
-        expected = [LOOPS[name](*pair) for pair in zip(self.images.astype("float64"), factors)]
+        expected = [
+            loop_colors.LOOPS[name](*pair) for pair in zip(self.images.astype("float64"), factors)
+        ]
         self.assertAllClose(actual, expected, atol=1e-5)
 
     @parameterized.parameters(-0.5, -0.1, 0.0, 0.07, 0.33, 0.5)
     def test_hue_matches_loops(self, shift):
         shifts = [shift, -shift, shift, shift, shift, shift / 2]
         actual = self.adjust("hue", self.images, shifts)
-        expected = [loop_hue(*pair) for pair in zip(self.images.astype("float64"), shifts)]
+        expected = [loop_colors.hue(*pair) for pair in zip(self.images.astype("float64"), shifts)]
         self.assertAllClose(actual, expected, atol=1e-5)
 
     @parameterized.product(
@@ -160,7 +115,7 @@ class AdjustTest(tf.test.TestCase, parameterized.TestCase):
     def test_grayscale_of_some_images_leaves_the_others_as_they_are(self):
         is_gray = np.array([True, False, False, True, True, False])
         planes = photometric.to_grayscale(to_planes(self.images), tf.constant(is_gray))
-        luma = np.repeat((self.images @ LUMA)[..., None], 3, axis=-1)
+        luma = np.repeat((self.images @ loop_colors.LUMA)[..., None], 3, axis=-1)
         actual = to_images(planes)
         self.assertAllClose(actual[is_gray], luma[is_gray], atol=1e-6)
         self.assertAllEqual(actual[~is_gray], self.images[~is_gray])
@@ -199,15 +154,8 @@ class ColorJitterTest(tf.test.TestCase, parameterized.TestCase):
         self.strengths["hue"][::2] *= -1
 
     def loop_jitter(self, order, i, used):
-        """Image i, one operation after the other."""
-        names = list(itertools.permutations(["brightness", "contrast", "saturation"]))
-        names = list(names[order % 6])
-        names.insert(order // 6, "hue")
-        image = self.images[i].astype("float64")
-        for name in names:
-            if name in used:
-                image = LOOPS[name](image, self.strengths[name][i])
-        return image
+        strengths = {name: self.strengths[name][i] for name in used}
+        return loop_colors.jitter(self.images[i].astype("float64"), order, strengths)
 
     @parameterized.parameters(*itertools.product([True, False], repeat=4))
     def test_matches_loops_in_all_24_orders(self, *is_used):
@@ -249,10 +197,10 @@ class GaussianBlurTest(tf.test.TestCase, parameterized.TestCase):
     def test_matches_loops(self, height, width):
         images = np.random.default_rng(0).uniform(size=[6, height, width, 3])
         actual = self.blur(images, self.SIGMAS_PX, max_sigma_px=2.0)
-        cut_off = [loop_blur(*pair, radius=8) for pair in zip(images, self.SIGMAS_PX)]
+        cut_off = [loop_colors.blur(*pair, radius=8) for pair in zip(images, self.SIGMAS_PX)]
         self.assertAllClose(actual, cut_off, rtol=0, atol=2e-6)
         # Twice 6e-5 of the weight is missing, but only where sigma is the largest.
-        gaussian = np.stack([loop_blur(*pair) for pair in zip(images, self.SIGMAS_PX)])
+        gaussian = np.stack([loop_colors.blur(*pair) for pair in zip(images, self.SIGMAS_PX)])
         self.assertAllClose(actual, gaussian, rtol=0, atol=1.3e-4)
         self.assertAllClose(actual[:4], gaussian[:4], rtol=0, atol=2e-6)
 
@@ -262,7 +210,7 @@ class GaussianBlurTest(tf.test.TestCase, parameterized.TestCase):
         point[:, 10, 16] = 1.0
         radius = math.ceil(4 * max_sigma_px)
         actual = self.blur(np.repeat(point, 6, axis=0), [max_sigma_px] * 6, max_sigma_px)
-        expected = loop_blur(point[0], max_sigma_px, radius)
+        expected = loop_colors.blur(point[0], max_sigma_px, radius)
         self.assertAllClose(actual[0], expected, rtol=0, atol=1e-6)
         rows, columns = np.nonzero(actual[0, :, :, 0])
         self.assertAllEqual([rows.min(), rows.max()], [10 - radius, 10 + radius])
