@@ -15,7 +15,7 @@ from csml_tf import command, errors, features, places, progress, runs, setting_r
 from csml_tf.data.sources import python_images
 from csml_tf.data.sources.base import ImageSource
 from csml_tf.errors import InputError
-from csml_tf.evaluation import comparison, protocols
+from csml_tf.evaluation import bfloat16, comparison, protocols
 from csml_tf.evaluation.frozen_encoder import LAYERS, FrozenEncoder
 from csml_tf.evaluation.protocol_card import ProtocolCard
 from csml_tf.extraction import extract as extraction
@@ -166,6 +166,7 @@ def extract(
     image_size: Optional[int] = None,
     batch_size: int = 64,
     trust_model: bool = False,
+    precision: str = "float32",
 ) -> Features:
     """The features of images.
 
@@ -179,6 +180,8 @@ def extract(
         image_size: pixels; None takes the size that the model was trained with.
         batch_size: images per call of the encoder.
         trust_model: whether the model may be any program, see docs/using_encoders.md.
+        precision: "float32", or "bfloat16" on CPUs with instructions for it; the log says what
+            that changes.
 
     Returns:
         `Features`: (paths, features).
@@ -196,7 +199,8 @@ def extract(
     encoder = FrozenEncoder(_find(model, trust_model), image_size)
     with _at_work():
         if isinstance(images, (str, os.PathLike)):
-            return _extract_folder(encoder, os.fspath(images), output, layer, batch_size)
+            settings = {"layer": layer, "batch_size": batch_size, "precision": precision}
+            return _extract_folder(encoder, os.fspath(images), output, settings)
         if output is not None:
             raise InputError(
                 "Only the features of a folder are written to a file: leave output out, and "
@@ -204,7 +208,8 @@ def extract(
             )
         source = python_images.make_source(images)
         found = features.extract_features(
-            encoder.encode(layer), source, encoder.center_view, batch_size
+            bfloat16.choose(encoder.encode(layer), precision),
+            *(source, encoder.center_view, batch_size),
         )
     return Features(None if source.paths is None else np.array(source.paths), found)
 
@@ -224,7 +229,7 @@ def _at_work():
             raise InputError(sentence) from error
 
 
-def _extract_folder(encoder, folder, output, layer, batch_size):
+def _extract_folder(encoder, folder, output, settings):
     with tempfile.TemporaryDirectory() as temporary:
         path = places.at(_expand(output, "output") or pathlib.Path(temporary, "features.npz"))
         formats = {file_format.suffix: file_format for file_format in files.FORMATS.values()}
@@ -232,7 +237,7 @@ def _extract_folder(encoder, folder, output, layer, batch_size):
             raise InputError(
                 f"{path} is no file for features: name it with {' or '.join(sorted(formats))}."
             )
-        extraction.run(encoder, folder, path, layer, batch_size=batch_size)
+        extraction.run(encoder, folder, path, **settings)
         rows = formats[path.suffix]().read(path)
     return Features(rows.paths, rows.features)
 

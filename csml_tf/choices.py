@@ -10,6 +10,8 @@ STRATEGIES_OF_ONE_MACHINE = ("auto", "none", "mirrored")
 
 # Outputs of an encoder, see `evaluation.frozen_encoder`.
 LAYERS = ("features", "embedding", "stage1", "stage2", "stage3", "stage4")
+# In which numbers features are computed, see `evaluation.bfloat16`.
+COMPUTE_PRECISIONS = ("float32", "bfloat16")
 # See `evaluation.protocols`.
 PROTOCOLS = ("knn", "linear", "linear_cached", "retrieval", "semi_supervised")
 # Of learning rates, see `evaluation.semi_supervised.fine_tuning`.

@@ -9,7 +9,7 @@ import tensorflow as tf
 from csml_tf import setting_rules
 from csml_tf.benchmarks import measuring, step
 from csml_tf.errors import InputError
-from csml_tf.evaluation import frozen_encoder
+from csml_tf.evaluation import bfloat16, frozen_encoder
 from csml_tf.export import saved_model
 from csml_tf.models import encoder
 from csml_tf.models.backbones import resnet
@@ -17,7 +17,7 @@ from csml_tf.models.backbones import resnet
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def measure(arch, stem, width, res, batch, steps, warmup):
+def measure(arch, stem, width, res, batch, steps, warmup, precision="float32"):
     """Times `FrozenEncoder.encode`, as extraction and kNN evaluation call it.
 
     Args:
@@ -28,6 +28,7 @@ def measure(arch, stem, width, res, batch, steps, warmup):
         batch: images per call.
         steps: calls that are timed; the median counts.
         warmup: calls before.
+        precision: one of `choices.COMPUTE_PRECISIONS`.
 
     Returns:
         dict of the arguments, "features" (length of a row), "bn_folded", "step_s" (seconds
@@ -46,6 +47,7 @@ def measure(arch, stem, width, res, batch, steps, warmup):
     with tempfile.TemporaryDirectory() as directory:
         saved_model.export(network, f"{directory}/model", _MEAN, _STD, {})
         encode = frozen_encoder.FrozenEncoder(f"{directory}/model").encode()
+        encode = bfloat16.choose(encode, precision)
     images = tf.random.uniform([batch, res, res, 3])
     for _ in range(warmup):
         features = encode(images).numpy()
@@ -62,6 +64,7 @@ def measure(arch, stem, width, res, batch, steps, warmup):
         "width": width,
         "res": res,
         "batch": batch,
+        "precision": precision,
         "features": features.shape[1],
         "bn_folded": True,
         "tensorflow": tf.__version__,

@@ -6,11 +6,21 @@ from absl import logging
 from csml_tf import amounts, features, places, progress, setting_rules, whole_files
 from csml_tf.data.sources import left_out, unchecked_folder
 from csml_tf.errors import InputError
+from csml_tf.evaluation import bfloat16
 from csml_tf.extraction import files
 from csml_tf.extraction.part_folder import PartFolder, refuse_another
 
 
-def run(encoder, images, output, layer="features", format_=None, batch_size=64, part_images=8192):
+def run(
+    encoder,
+    images,
+    output,
+    layer="features",
+    format_=None,
+    batch_size=64,
+    part_images=8192,
+    precision="float32",
+):
     """Writes the features of every image below a folder, in the order of `FolderSource`.
 
     Parts of `part_images` images are written on the way, each at once, so that memory does
@@ -26,6 +36,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         format_: one of `files.FORMATS`; None takes that of `output`, "npz" for a folder.
         batch_size: images per call of the encoder.
         part_images: files of a part; a multiple of `batch_size` makes no smaller batches.
+        precision: one of `choices.COMPUTE_PRECISIONS`; what bfloat16 changes is logged.
 
     Returns:
         One line about the result.
@@ -37,7 +48,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
     setting_rules.check({"batch": batch_size, "part_images": part_images})
     output = places.at(output)
     file_format, is_file = _choose_format(output, format_)
-    encode = encoder.encode(layer)
+    encode = bfloat16.choose(encoder.encode(layer), precision)
     source = unchecked_folder.UncheckedFolder(str(images))
     logging.info("%s: %s", source.name, amounts.count(len(source), "file"))
     view = encoder.center_view
@@ -45,6 +56,7 @@ def run(encoder, images, output, layer="features", format_=None, batch_size=64, 
         "model": encoder.id,
         "model_sha256": encoder.digest(),
         "layer": layer,
+        "precision": precision,
         "view": f"shorter side {view.resize_size} px, centre {view.image_size} px",
         "images": source.name,
         "images_fingerprint": source.fingerprint,

@@ -14,10 +14,15 @@ _WORDS = {
     "model_sha256": "of another model",
     "layer": "of another layer",
     "view": "of images prepared otherwise",
+    "precision": "computed in other numbers",
     "images_fingerprint": "of other images",
     "part_images": "of parts of another size",
     "format": "in another format",
 }
+
+
+# What older cards do not say.
+_UNSAID = {"precision": "float32"}
 
 
 class PartFolder:
@@ -117,8 +122,9 @@ def refuse_another(there, here, path):
         InputError: if their features would not be the same.
     """
     for name, words in _WORDS.items():
-        if there.get(name) != here[name]:
+        found = there.get(name, _UNSAID.get(name))
+        if found != here[name]:
             raise InputError(
-                f"{path} holds features {words} ({name} is {there.get(name)} there and "
-                f"{here[name]} here): choose another --output, or delete it."
+                f"{path} holds features {words} ({name} is {found} there and {here[name]} here): "
+                "choose another --output, or delete it."
             )

@@ -26,6 +26,9 @@ _ARCH = flags.DEFINE_enum("arch", "resnet50", choices.RESNETS, "step, extract: n
 _STEM = flags.DEFINE_enum(
     "stem", "imagenet", choices.STEMS, "step, extract: first layers of the network."
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", choices.COMPUTE_PRECISIONS, "extract: numbers that compute."
+)
 _WIDTH = flags.DEFINE_integer("width", 64, "step, extract: channels of the stem.")
 _QUEUE = flags.DEFINE_integer("queue", 65536, "step: keys in the queue.")
 _STEPS = flags.DEFINE_integer("steps", 5, "step, extract: timed steps; the median counts.")
@@ -117,6 +120,7 @@ def measure_extract():
         _BATCH.value,
         _STEPS.value,
         _WARMUP.value,
+        _PRECISION.value,
     )
 
 

@@ -23,6 +23,12 @@ _LAYER = flags.DEFINE_enum("layer", "features", choices.LAYERS, "Of the encoder.
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Pixels; default: as it was trained.")
 _BATCH = flags.DEFINE_integer("batch", 64, "Images per call of the encoder, over all devices.")
 _PART_IMAGES = flags.DEFINE_integer("part_images", 8192, "Images per part, or file of a folder.")
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    choices.COMPUTE_PRECISIONS,
+    "bfloat16: for CPUs with instructions for it; what it changes is printed.",
+)
 _TRUST_MODEL = flags.DEFINE_bool(
     "trust_model", False, "Open SavedModels that could run any program: docs/using_encoders.md."
 )
@@ -42,6 +48,6 @@ def main(argv):
         encoder = frozen_encoder.FrozenEncoder(model, _IMAGE_SIZE.value)
         line = extract.run(
             *(encoder, _IMAGES.value, _OUTPUT.value, _LAYER.value, _FORMAT.value),
-            *(_BATCH.value, _PART_IMAGES.value),
+            *(_BATCH.value, _PART_IMAGES.value, _PRECISION.value),
         )
     print(line)

@@ -55,6 +55,24 @@ class ExtractTest(tf.test.TestCase, parameterized.TestCase):
             encoder or self.encoder, images or self.images, output or self.output, **options
         )
 
+    def test_bfloat16_is_said_in_the_card_and_near(self):
+        self.extract(precision="bfloat16")
+        rows = files.NpzFile().read(self.output)
+        self.assertEqual(files.NpzFile().read_card(self.output)["precision"], "bfloat16")
+        apart = np.abs(rows.features - self.expected).max() / np.abs(self.expected).max()
+        self.assertBetween(apart, 1e-5, 0.03)
+        with self.assertRaisesRegex(InputError, "computed in other numbers .*bfloat16 there"):
+            self.extract()
+
+    def test_older_cards_are_of_float32(self):
+        self.extract()
+        card = files.NpzFile().read_card(self.output)
+        self.assertEqual(card.pop("precision"), "float32")
+        with mock.patch.object(files.NpzFile, "read_card", lambda self, path: card):
+            self.assertIn("is there already", self.extract())
+            with self.assertRaisesRegex(InputError, "float32 there and bfloat16 here"):
+                self.extract(precision="bfloat16")
+
     def check(self, rows):
         self.assertEqual(rows.paths.tolist(), self.good)
         self.assertEqual(rows.bad_paths.tolist(), BAD)
