@@ -1,11 +1,11 @@
-"""The exact nearest neighbors of every row among all others, as mining finds them."""
+"""The nearest neighbors of every row among all others, as mining finds them."""
 
 import time
 
 import numpy as np
 import tensorflow as tf
 
-from csml_tf import setting_rules, similarity
+from csml_tf import approximate_search, setting_rules, similarity
 from csml_tf.benchmarks import measuring
 from csml_tf.errors import InputError
 
@@ -14,8 +14,10 @@ _ROWS_AT_ONCE = 8192
 _SAMPLE_ROWS = 64
 
 
-def measure(n, d, k, repeats, seed):
-    """Times `similarity.mutual_top_k` on random directions, the worst case: no clusters.
+def measure(n, d, k, repeats, seed, approximate=False, clusters=0):
+    """Times `similarity.mutual_top_k`, or `approximate_search`, on made-up features.
+
+    Random directions are the worst case for an approximate search: no clusters.
 
     The first repeat includes what TensorFlow sets up once per process.
 
@@ -29,25 +31,32 @@ def measure(n, d, k, repeats, seed):
         k: neighbors per row, from 1 to n - 1.
         repeats: of the search, at least 1; the median counts.
         seed: of the features, at least 0.
+        approximate: whether FAISS searches in an inverted file, making it included.
+        clusters: 0 for random directions; else as many random directions, around each of which
+            an equal share of the rows lies, as `make_features` says.
 
     Returns:
-        dict of n, d and k, "seconds" (median), "seconds_spread" (median, min, max, n),
-        "peak_rss_mb" (of the process) and "extra_rss_mb" (beyond the features and the result;
-        both in 2**20 bytes), "agreement" (share of the exact neighbors in float64 that were
-        found, over 64 rows) and "tensorflow" (version).
+        dict of n, d, k, approximate and clusters, "seconds" (median), "seconds_spread"
+        (median, min, max, n), "peak_rss_mb" (of the process) and "extra_rss_mb" (beyond the
+        features and the result; both in 2**20 bytes), "agreement" (share of the exact
+        neighbors in float64 that were found, over 64 rows), "recall" (the same in float32 over
+        1,000 rows; None where the search is exact) and "tensorflow" (version).
 
     Raises:
-        InputError: if a number is out of range.
+        InputError: if a number is out of range, or FAISS is missing.
     """
     setting_rules.check({"n": n, "d": d, "k": k, "repeats": repeats, "seed": seed})
+    if not 0 <= clusters <= n:
+        raise InputError(f"--clusters must be from 0 to --n, {n}, got {clusters}: change it.")
     if k >= n:
         raise InputError(f"--k must be below --n, {n}, got {k}: lower it.")
-    features = make_features(n, d, seed)
+    features = make_features(n, d, seed, clusters)
+    search = _search_lists if approximate else similarity.mutual_top_k
     peak_before_mb = measuring.peak_rss_mb()
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        similarities, indices = similarity.mutual_top_k(features, k)
+        similarities, indices = search(features, k)
         seconds.append(time.perf_counter() - started)
     peak_mb = measuring.peak_rss_mb()
     result_mb = (similarities.nbytes + indices.nbytes) / 2**20
@@ -57,24 +66,44 @@ def measure(n, d, k, repeats, seed):
         "n": n,
         "d": d,
         "k": k,
+        "approximate": approximate,
+        "clusters": clusters,
         "seconds": seconds_spread["median"],
         "seconds_spread": seconds_spread,
         "peak_rss_mb": round(peak_mb, 1),
         "extra_rss_mb": round(max(peak_mb - peak_before_mb - result_mb, 0.0), 1),
         "agreement": round(agreement(features, indices), 4),
+        "recall": _recall(features, indices) if approximate else None,
         "tensorflow": tf.__version__,
     }
 
 
-def make_features(n, d, seed):
-    """[n, d] float32 of unit length: Gaussian rows, so every direction is equally likely."""
+def make_features(n, d, seed, clusters=0):
+    """[n, d] float32 of unit length: Gaussian rows, so every direction is equally likely.
+
+    With clusters row i is such a direction plus that of cluster i % clusters, so that two rows
+    of a cluster have a cosine of 0.5 on average, and others of 0.
+    """
     rng = np.random.default_rng(seed)
+    centers = rng.standard_normal([clusters, d], np.float32)
+    centers /= np.linalg.norm(centers, axis=1, keepdims=True)
     features = np.empty([n, d], np.float32)
     for start in range(0, n, _ROWS_AT_ONCE):
         rows = features[start : start + _ROWS_AT_ONCE]
         rng.standard_normal(dtype=np.float32, out=rows)
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        if clusters:
+            rows += centers[np.arange(start, start + len(rows)) % clusters]
+            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return features
+
+
+def _search_lists(features, k):
+    return approximate_search.InvertedFile(features).top_k(k)
+
+
+def _recall(features, indices):
+    return round(approximate_search.measure_recall(features, indices), 4)
 
 
 def agreement(features, indices):

@@ -66,6 +66,10 @@ _TARGET_KNN = flags.DEFINE_float(
 _EVERY_EPOCHS = flags.DEFINE_integer(
     "every_epochs", 1, "time_to_accuracy: epochs between two measurements."
 )
+_APPROXIMATE = flags.DEFINE_bool("approximate", False, "knn: search in an inverted file of FAISS.")
+_CLUSTERS = flags.DEFINE_integer(
+    "clusters", 0, "knn: around which the rows lie; 0: random directions."
+)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "knn: timed searches; the median counts.")
 
 
@@ -106,7 +110,10 @@ def measure_pipeline():
 def measure_knn():
     from csml_tf.benchmarks import knn
 
-    return knn.measure(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value)
+    return knn.measure(
+        *(_N.value, _D.value, _K.value, _REPEATS.value, _SEED.value),
+        *(_APPROXIMATE.value, _CLUSTERS.value),
+    )
 
 
 def measure_extract():

@@ -26,12 +26,26 @@ class MeasureTest(tf.test.TestCase, parameterized.TestCase):
                 "n": 150,
                 "d": 9,
                 "k": 4,
+                "approximate": False,
+                "clusters": 0,
                 "agreement": 1.0,
+                "recall": None,
                 "tensorflow": tf.__version__,
             },
         )
 
-    @parameterized.parameters({"n": 1}, {"d": 0}, {"k": 0}, {"k": 10}, {"repeats": 0}, {"seed": -1})
+    def test_approximate(self):
+        arguments = {"n": 4000, "d": 16, "k": 3, "repeats": 1, "seed": 0, "approximate": True}
+        clustered = knn.measure(**arguments, clusters=100)
+        scattered = knn.measure(**arguments)
+        self.assertGreater(clustered["recall"], 0.99)
+        self.assertLess(scattered["recall"], clustered["recall"])
+        self.assertAllClose(scattered["agreement"], scattered["recall"], rtol=0, atol=0.15)
+
+    @parameterized.parameters(
+        *({"n": 1}, {"d": 0}, {"k": 0}, {"k": 10}, {"repeats": 0}, {"seed": -1}),
+        *({"clusters": -1}, {"clusters": 11}),
+    )
     def test_rejects(self, **bad):
         arguments = {"n": 10, "d": 2, "k": 1, "repeats": 1, "seed": 0, **bad}
         name, value = next(iter(bad.items()))
@@ -47,6 +61,13 @@ class MakeFeaturesTest(tf.test.TestCase):
         # Archimedes: each coordinate of a point on the sphere is uniform in [-1, 1].
         self.assertAllClose(features.mean(axis=0), np.zeros(3), atol=0.02)
         self.assertAllClose(features.std(axis=0), np.full(3, math.sqrt(1 / 3)), atol=0.01)
+
+    def test_clusters(self):
+        features = knn.make_features(1200, 64, seed=0, clusters=4)
+        self.assertAllClose(np.linalg.norm(features, axis=1), np.ones(1200), atol=1e-6)
+        cosines = (features @ features.T).reshape([300, 4, 300, 4]).mean(axis=(0, 2))
+        self.assertAllClose(cosines, np.eye(4) * 0.5, atol=0.2)
+        self.assertAllClose(np.diag(cosines), np.full(4, 0.5), atol=0.02)
 
     def test_seed(self):
         self.assertAllEqual(knn.make_features(5, 3, seed=1), knn.make_features(5, 3, seed=1))
