@@ -142,7 +142,13 @@ def judge(own, figures):
         return None
     words = NAMES[name][0].upper() + NAMES[name][1:]
     verb = "is" if words.startswith("A ") else "are"
-    return (
+    sentence = (
         f"{words} {verb} ahead of the encoder by {100 * (figure - own):.2f} points: what it has "
         "learnt does not help here."
     )
+    if name == "color_histogram":
+        sentence += (
+            " Where colors tell classes apart, train it with views that keep them: "
+            "--gin_file=base/keep_colors.gin after the recipe's."
+        )
+    return sentence

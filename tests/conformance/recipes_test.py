@@ -4,6 +4,7 @@ import inspect
 import pathlib
 
 import gin
+import numpy as np
 import tensorflow as tf
 from absl.testing import parameterized
 
@@ -433,6 +434,20 @@ class RecipesTest(tf.test.TestCase, parameterized.TestCase):
         starts = [line[2:].split("  ")[0].strip() for line in header if line[2:3].strip()]
         self.assertEqual([word for word in starts[1:] if word], ["Paper", "Run", "Cost", "Result"])
         self.assertIn(f"python tools/train.py --gin_file={name}", "\n".join(header))
+
+    def test_keep_colors(self):
+        reds = {}
+        for more in ([], ["base/keep_colors.gin"]):
+            recipes.parse(["photographs/moco.gin", *more])
+            view = gin.get_configurable("ViewAugmentation")(image_size=2)
+            red = tf.constant(np.broadcast_to([200, 40, 40], [64, 4, 4, 3]), tf.uint8)
+            uniforms = tf.random.stateless_uniform([64, view.num_uniforms], [0, 1])
+            views = view(red, uniforms).numpy()[:, 0, 0] * view.std + view.mean
+            reds[bool(more)] = (views[:, 0] > views[:, 1] + 0.01) & (
+                np.abs(views[:, 1] - views[:, 2]) < 1e-5
+            )
+        self.assertTrue(reds[True].all())
+        self.assertLess(reds[False].mean(), 0.7)
 
     @parameterized.parameters(*VALUES)
     def test_values(self, name):

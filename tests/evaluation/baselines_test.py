@@ -86,9 +86,14 @@ class JudgeTest(tf.test.TestCase):
         self.assertStartsWith(
             baselines.judge(0.4972, figures), "Raw pixels are ahead of the encoder by 0.28 points: "
         )
+        self.assertNotIn("keep_colors", baselines.judge(0.4972, figures))
+        sentence = baselines.judge(0.1, {**figures, "color_histogram": 0.75})
         self.assertStartsWith(
-            baselines.judge(0.1, {**figures, "color_histogram": 0.75}),
-            "A color histogram is ahead of the encoder by 65.00 points: ",
+            sentence, "A color histogram is ahead of the encoder by 65.00 points: "
+        )
+        self.assertEndsWith(
+            sentence,
+            "views that keep them: --gin_file=base/keep_colors.gin after the recipe's.",
         )
         self.assertStartsWith(
             baselines.judge(0.1, {**figures, "untrained": 0.75}),
