@@ -16,6 +16,7 @@ RULES = {
     "backbone_learning_rate": at_least(0),
     "batch": whole(1),
     "batch_size": whole(1),
+    "clusters": whole(0),
     "crops": whole(1),
     "d": whole(1),
     "epochs": whole(1),

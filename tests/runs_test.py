@@ -219,7 +219,7 @@ class PretrainTest(tf.test.TestCase, parameterized.TestCase):
                 time_left, "announce", side_effect=lambda *_: logging.info("The end")
             ) as announce,
             mock.patch.object(plan, "log_training"),
-            self.assertLogs(level="INFO") as logs,
+            self.assertLogs("absl", "INFO") as logs,
         ):
             runs.dry_run(recipe, self.directory, None)
         find.assert_called_once_with(self.directory / "checkpoints")

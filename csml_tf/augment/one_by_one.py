@@ -72,8 +72,10 @@ def _jitter(planes, orders, **strengths):
     row = tf.gather(_places(names), orders)
 
     def adjust(place, *planes):
-        chosen = row[place]
-        branches = [lambda f=_ADJUSTMENTS[name]: f(planes, values[chosen][None]) for name in names]
+        chosen = tf.gather(row, place)
+        # Not values[chosen]: XLA would compile anew for each order that is drawn.
+        value = tf.gather(values, [chosen])
+        branches = [lambda f=_ADJUSTMENTS[name]: f(planes, value) for name in names]
         return place + 1, *tf.switch_case(chosen, branches)
 
     changes = tf.reduce_any(values != np.float32([_IDENTITIES[name] for name in names]))

@@ -45,9 +45,10 @@ def measure(n, d, k, repeats, seed, approximate=False, clusters=0):
     Raises:
         InputError: if a number is out of range, or FAISS is missing.
     """
-    setting_rules.check({"n": n, "d": d, "k": k, "repeats": repeats, "seed": seed})
-    if not 0 <= clusters <= n:
-        raise InputError(f"--clusters must be from 0 to --n, {n}, got {clusters}: change it.")
+    sizes = {"n": n, "d": d, "k": k, "repeats": repeats}
+    setting_rules.check({**sizes, "seed": seed, "clusters": clusters})
+    if clusters > n:
+        raise InputError(f"--clusters must be at most --n, {n}, got {clusters}: lower it.")
     if k >= n:
         raise InputError(f"--k must be below --n, {n}, got {k}: lower it.")
     features = make_features(n, d, seed, clusters)

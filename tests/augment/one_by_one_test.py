@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -124,6 +125,20 @@ class FinishTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(one_by_one._finish_planes.experimental_get_tracing_count(), before)
         self.finish([])
         self.assertEqual(one_by_one._finish_planes.experimental_get_tracing_count(), before + 1)
+
+    def test_is_not_compiled_anew_for_other_draws(self):
+        """What XLA takes for a constant is no parameter of what it compiles."""
+        names = ("color_jitter", "to_grayscale", "gaussian_blur", "solarize")
+        floats, bools = tf.ones([24]), tf.ones([24], tf.bool)
+        jitter = {"orders": tf.range(24), **dict.fromkeys(NAMES, floats)}
+        draws = [jitter, {"is_gray": bools}, {"sigmas_px": floats}, {"is_solarized": bools}]
+        moments = tf.zeros([3]), tf.ones([3])
+        compiler_ir = one_by_one._finish_planes.experimental_get_compiler_ir(
+            self.images, draws, *moments, names, 2.0
+        )
+        layout = compiler_ir(stage="hlo").splitlines()[0]
+        parameters = re.findall(r"(u8|f32|s32|pred)\[", layout.partition("->")[0])
+        self.assertCountEqual(parameters, ["u8", "s32", *["f32"] * 7, *["pred"] * 2])
 
 
 class OrdersTest(tf.test.TestCase):

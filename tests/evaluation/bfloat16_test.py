@@ -34,7 +34,7 @@ class ChooseTest(tf.test.TestCase, parameterized.TestCase):
         encode = make_encode()
         expected = encode(self.images).numpy()
         in_bfloat16 = bfloat16.choose(encode, "bfloat16")
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", "INFO") as logs:
             found = in_bfloat16(self.images).numpy()
         apart = [np.linalg.norm(f - e) / np.linalg.norm(e) for f, e in zip(found, expected)]
         # bfloat16 has 8 bits: a number is off by up to 2^-9, and errors add up over the layers.
@@ -67,7 +67,7 @@ class ChooseTest(tf.test.TestCase, parameterized.TestCase):
 
     def test_says_where_nothing_changes(self):
         in_bfloat16 = bfloat16.choose(lambda images: images[:, 0, 0], "bfloat16")
-        with self.assertLogs(level="WARNING") as logs:
+        with self.assertLogs("absl", "WARNING") as logs:
             in_bfloat16(self.images)
         self.assertIn("Nothing of this network is computed in bfloat16", logs.output[0])
 

@@ -39,7 +39,7 @@ class PlanTest(absltest.TestCase):
 
     def test_data(self):
         source = make_source([0, 1, 1], ["ant", "bee"])
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", "INFO") as logs:
             plan.log_data(source, (source, source))
         lines = [line.partition("absl:")[2] for line in logs.output]
         self.assertEqual(lines[0], "few: 3 images, 2 classes: ant, bee.")
@@ -54,7 +54,7 @@ class PlanTest(absltest.TestCase):
         assembled.model.base = types.SimpleNamespace(
             trained_variables=trained, variables=[*trained, *kept]
         )
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", "INFO") as logs:
             plan.log_training(assembled)
         self.assertEndsWith(
             logs.output[0],
@@ -74,7 +74,7 @@ class PlanTest(absltest.TestCase):
             (65, "; batches are whole, and 1 image left of an epoch comes in others"),
         ):
             assembled.source = [None] * num_images
-            with self.assertLogs(level="INFO") as logs:
+            with self.assertLogs("absl", "INFO") as logs:
                 plan.log_training(assembled)
             self.assertEndsWith(
                 logs.output[0], f"1 epoch of 1 step of 64 images on 1 device: 1 step{rest}."
@@ -84,7 +84,7 @@ class PlanTest(absltest.TestCase):
 
     def test_finished(self):
         for epochs, said in ((1, "1 epoch is done"), (1200, "1,200 epochs are done")):
-            with self.assertLogs(level="INFO") as logs:
+            with self.assertLogs("absl", "INFO") as logs:
                 plan.log_finished("runs/a", epochs)
             self.assertIn(f"runs/a is finished: {said}.", logs.output[0])
 

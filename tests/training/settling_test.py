@@ -37,7 +37,7 @@ class SettleTest(absltest.TestCase):
     def settle(self, knobs, earlier=(), num_images=1_000, encoder=()):
         source = memory.MemorySource(np.zeros([num_images, 96, 128], np.uint8), name="grey")
         strategy = tf.distribute.get_strategy()
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", "INFO") as logs:
             recipe = settling.settle(Recipe(knobs), source, strategy, dict(earlier), dict(encoder))
         self.lines = "\n".join(logs.output)
         return recipe.knobs

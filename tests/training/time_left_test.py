@@ -76,7 +76,7 @@ class AnnounceTest(absltest.TestCase):
         assembled = make_assembled(**MOCO)
         before = datetime.datetime.now()
         pace = Pace((3_600 - time_left._EXPORT_S) / 200)
-        with self.assertLogs(level="INFO") as logs:
+        with self.assertLogs("absl", "INFO") as logs:
             time_left.announce(pace, assembled, [], Progress())
         line = logs.output[0]
         self.assertIn("2 images/s, and 0.0 s between epochs: 1:00:00 (h:mm:ss) to go", line)
