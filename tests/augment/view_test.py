@@ -266,6 +266,16 @@ class ViewAugmentationTest(tf.test.TestCase, parameterized.TestCase):
         self.assertEqual(steps(**OFF), nothing)
 
     @parameterized.parameters(True, False)
+    def test_batches_of_any_size(self, on_accelerator):
+        augmentation = ViewAugmentation(image_size=24)
+        crops = self.images[:, :24, :24]
+        dataset = tf.data.Dataset.from_tensor_slices((crops, self.uniforms)).batch(6)
+        views = dataset.map(lambda *rows: augmentation.photometric(*rows, on_accelerator))
+        self.assertEqual(views.element_spec.shape.as_list(), [None, 24, 24, 3])
+        expected = augmentation.photometric(crops, self.uniforms, on_accelerator)
+        self.assertAllClose(np.concatenate(list(views)), expected, rtol=0, atol=1e-5)
+
+    @parameterized.parameters(True, False)
     def test_photometric_compiles(self, on_accelerator):
         augmentation = ViewAugmentation(image_size=24)
         crops = self.images[:, :24, :24]
