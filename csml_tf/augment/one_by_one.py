@@ -48,8 +48,9 @@ def finish(images, draws, max_sigma_px, mean, std):
 @photometric.compiled
 def _finish_planes(images, draws, mean, std, names, max_sigma_px):
     """[batch, 3, size, size] float32; compiled once for each of the last two."""
-    num_images = tf.shape(images)[0]  # A graph may not know it; XLA does.
-    _, size, _, num_channels = images.shape
+    num_images, size, _, num_channels = images.shape
+    if num_images is None:
+        num_images = tf.shape(images)[0]  # Known to XLA, if not to the graph.
 
     def finish_image(index, finished):
         planes = photometric.split(images[index][None])
