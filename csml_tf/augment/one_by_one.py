@@ -23,20 +23,7 @@ _ADJUSTMENTS = {
 
 
 def finish(images, draws, max_sigma_px, mean, std):
-    """Everything after crop and flip.
-
-    Args:
-        images: [batch, size, size, 3] uint8.
-        draws: list of (name, arguments), in the order in which they are applied:
-            "color_jitter", "to_grayscale", "gaussian_blur" or "solarize", and the arguments of
-            that function of `photometric` by name, [batch] each, or None.
-        max_sigma_px: of "gaussian_blur".
-        mean: three floats, of each channel, of values in [0, 1].
-        std: three floats above 0.
-
-    Returns:
-        [batch, size, size, 3] float32, normalised.
-    """
+    """As `photometric.finish`, which has the arguments; for square images."""
     names = tuple(name for name, _ in draws)
     rows = [rows for _, rows in draws]
     moments = tf.constant(mean, tf.float32), tf.constant(std, tf.float32)

@@ -20,8 +20,8 @@ _as_it_is = tf.autograph.experimental.do_not_convert
 # Where colours, blur and normalisation are done.
 AUGMENT_ON = choices.AUGMENT_ON
 
-# Of the views that get their colours in one call: eight of 224 px. A call for two takes half as
-# long again for each; more than eight take more memory, since several calls are under way.
+# Of the views that get their colours in one call: eight of 224 px. To start a call takes time, and
+# more views take more memory, since several calls are under way.
 _COLOR_GROUP_PIXELS = 2**19
 
 # Folded into the seed, so that the order and the draws of an epoch are independent.
